@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything that container_stack raises on purpose, as one tree.
+
+::
+
+    ContainerStackError
+    ├── InvalidRequest          the input is wrong; nothing was changed
+    │   └── PossibleDataLoss    obeying would have cut off data; nothing was changed
+    ├── NotFound                the named thing does not exist
+    ├── AlreadyExists           the name is taken; nothing was changed
+    ├── Busy                    somebody holds the thing; try again later
+    ├── NoSpace                 the pool or the file system is full
+    ├── NotSupported            this backend or host can't do it
+    ├── EngineUnavailable       the Docker Engine doesn't answer
+    ├── RootHelperUnavailable   privileged commands can't be run at all
+    └── CommandFailed           a command ran and failed, or overran its deadline
+
+Every message is one sentence, holds no secret, and says what to do where that is known.
+"""
+
+
+class ContainerStackError(Exception):
+    """Anything that container_stack raises on purpose."""
+
+
+class InvalidRequest(ContainerStackError):
+    """The input is wrong; nothing was changed."""
+
+
+class PossibleDataLoss(InvalidRequest):
+    """Obeying would have cut off data; nothing was changed."""
+
+
+class NotFound(ContainerStackError):
+    """The named thing does not exist."""
+
+
+class AlreadyExists(ContainerStackError):
+    """The name is taken; nothing was changed."""
+
+
+class Busy(ContainerStackError):
+    """Somebody holds the thing; the same call may succeed later."""
+
+
+class NoSpace(ContainerStackError):
+    """The pool or the file system is full."""
+
+
+class NotSupported(ContainerStackError):
+    """This backend, or this host, can't do it."""
+
+
+class EngineUnavailable(ContainerStackError):
+    """The Docker Engine doesn't answer, or refuses this user."""
+
+
+class RootHelperUnavailable(ContainerStackError):
+    """No privileged command can be run: the root helper doesn't start."""
+
+
+class CommandFailed(ContainerStackError):
+    """A command ran and failed.
+
+    :param command: its name in the catalogue, or its program when it runs in a container.
+    :param exit_code: as the kernel reports it; negative is minus the signal's number.
+    :param stderr: what it said; only the last line that isn't empty is kept.
+    :param timed_out: it overran its deadline and was killed.
+    """
+
+    def __init__(
+        self, command: str, exit_code: int, stderr: str = "", *, timed_out: bool = False
+    ) -> None:
+        lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+        self.command = command
+        self.exit_code = exit_code
+        self.stderr = lines[-1][:500] if lines else ""
+        self.timed_out = timed_out
+        super().__init__(command, exit_code, self.stderr)
+
+    def __str__(self) -> str:
+        if self.timed_out:
+            return f"{self.command} overran its deadline and was killed."
+        said = f": {self.stderr}" if self.stderr else ""
+        return f"{self.command} failed with exit code {self.exit_code}{said}"

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One lock per object, across threads and processes.
+
+Two shares never wait for each other; two changes of one share do. The kernel drops a lock with
+its holder, kill -9 included, and the lock's file goes when nobody wants it.
+"""
+
+import contextlib
+import fcntl
+import os
+import re
+from collections.abc import Iterator
+
+from container_stack import exceptions
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+class ObjectLocks:
+    """Locks in one directory, one file a name.
+
+    :param directory: made when first needed; on a local file system (flock).
+    """
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+
+    @contextlib.contextmanager
+    def hold(self, name: str) -> Iterator[None]:
+        """Hold the object's lock, waiting as long as another thread or process has it.
+
+        Not reentrant: a thread that holds ``name`` and asks again waits for ever.
+
+        :raises InvalidRequest: the name can't be a file's name.
+        """
+        if not _NAME.fullmatch(name):
+            raise exceptions.InvalidRequest(f"{name!r} can't name a lock.")
+        path = os.path.join(self._directory, name)
+        fd = self._acquire(path)
+        try:
+            yield
+        finally:
+            # Unlinked while held: whoever waits on this file sees that and takes the new one.
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            os.close(fd)
+
+    def _acquire(self, path: str) -> int:
+        os.makedirs(self._directory, mode=0o700, exist_ok=True)
+        while True:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            if _is_current(fd, path):
+                return fd
+            os.close(fd)
+
+
+def _is_current(fd: int, path: str) -> bool:
+    mine = os.fstat(fd)
+    try:
+        there = os.stat(path)
+    except FileNotFoundError:
+        return False
+    return (mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino)

@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every privileged command, each as ONE template.
+
+From a template come the argv, its validation and the line in the shipped ``.filters`` file, so
+the three can't disagree. A template reads like the command line; ``{name:kind}`` stands for one
+value whose shape is given by :data:`KINDS`::
+
+    LOOP_DETACH = Command("loop_detach", "losetup --detach {device:loop}")
+    LOOP_DETACH.argv(STATE_DIR, device="/dev/loop3")  # ('losetup', '--detach', '/dev/loop3')
+
+There is no shell here, and no docker, rm, cat, dd or tee: a command that can do anything to any
+file is root by another name.
+
+oslo.rootwrap splits a filter at commas, drops every line whose regular expression is broken, and
+lets ``$`` match before a final newline. So patterns hold no comma (a literal one is written
+``\\x2c``), are anchored with ``\\Z``, use ASCII classes only, and group every alternative.
+"""
+
+import dataclasses
+import re
+import string
+from collections.abc import Mapping
+
+from container_stack import exceptions
+
+#: Where volumes and mount points live unless an operator says otherwise.
+STATE_DIR = "/var/lib/container-stack"
+
+_NAME = r"[a-z0-9][a-z0-9_-]*(?:\.[a-z0-9_-]+)*"
+_GROUP = r"[A-Za-z0-9_][A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]+)*"
+_LOOP = r"/dev/loop[0-9]+"
+_LV = rf"/dev/{_GROUP}/cs-{_NAME}"
+_MOUNT = rf"<state>/mounts/{_NAME}(?:/{_NAME})*"
+
+#: The shape of every value that a template can take; ``<state>`` is the state directory.
+KINDS: Mapping[str, str] = {
+    "access": "(?:rw|ro)",
+    "device": rf"(?:{_LOOP}|{_LV})",
+    "image": rf"<state>/volumes/{_NAME}\.img",
+    "loop": _LOOP,
+    "mountpoint": _MOUNT,
+    "size": "[1-9][0-9]*",
+    "tree": "<state>/mounts",
+}
+
+_STATE_DIR = re.compile(r"(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)+")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Command:
+    """One privileged command.
+
+    :param name: unique; names the filter, and the command in errors.
+    :param template: the command line; words are separated by blanks.
+    :param deadline: seconds after which it is killed, unless the caller gives another limit.
+    :param long: it may take seconds, so it must not hold up the short ones.
+    :param idempotent: running it again after a lost answer does no harm.
+    """
+
+    name: str
+    template: str
+    deadline: float = 30.0
+    long: bool = False
+    idempotent: bool = True
+
+    def argv(self, state_dir: str = STATE_DIR, /, **values: str | int) -> tuple[str, ...]:
+        """Return the command line for these values.
+
+        :raises InvalidRequest: a value is missing, unknown or of the wrong shape.
+        """
+        wanted = {name for word in self._words() for name, _kind in _fields(word)}
+        if wanted != set(values):
+            odd = ", ".join(sorted(wanted ^ set(values)))
+            raise exceptions.InvalidRequest(f"{self.name}: missing or unknown values: {odd}.")
+        return tuple(self._fill(word, state_dir, values) for word in self._words())
+
+    def filter(self, state_dir: str = STATE_DIR) -> str:
+        """Return the line that admits this command, and only this one, in a filters file."""
+        patterns = [rf"{_pattern(word, state_dir)}\Z" for word in self._words()]
+        return f"{self.name}: " + ", ".join(["RegExpFilter", self.program, "root", *patterns])
+
+    @property
+    def program(self) -> str:
+        """The program's name, looked up in the ``exec_dirs`` of rootwrap.conf."""
+        return self._words()[0]
+
+    def _words(self) -> list[str]:
+        return self.template.split()
+
+    def _fill(self, word: str, state_dir: str, values: Mapping[str, str | int]) -> str:
+        for name, kind in _fields(word):
+            value = str(values[name])
+            if not re.fullmatch(_shape(kind, state_dir), value):
+                raise exceptions.InvalidRequest(
+                    f"{self.name}: {value!r} is not acceptable as {name} ({kind})."
+                )
+            word = word.replace(f"{{{name}:{kind}}}", value)
+        return word
+
+
+def _fields(word: str) -> list[tuple[str, str]]:
+    return [(name, kind or "") for _, name, kind, _ in string.Formatter().parse(word) if name]
+
+
+def _pattern(word: str, state_dir: str) -> str:
+    parts = []
+    for text, name, kind, _conversion in string.Formatter().parse(word):
+        parts.append(re.escape(text).replace(",", r"\x2c"))
+        if name:
+            parts.append(_shape(kind or "", state_dir))
+    return "".join(parts)
+
+
+def _shape(kind: str, state_dir: str) -> str:
+    if not _STATE_DIR.fullmatch(state_dir) or "/.." in state_dir:
+        raise exceptions.InvalidRequest(
+            f"{state_dir!r} can't be the state directory: give an absolute path of letters, "
+            "digits, '.', '_' and '-'."
+        )
+    return KINDS[kind].replace("<state>", re.escape(state_dir))
+
+
+# Loop devices ------------------------------------------------------------------------------
+
+# --nooverlap returns the device that has the file already, so a repeated attach is harmless.
+LOOP_ATTACH = Command("loop_attach", "losetup --find --show --nooverlap {file:image}")
+LOOP_RESIZE = Command("loop_resize", "losetup --set-capacity {device:loop}")
+LOOP_DETACH = Command("loop_detach", "losetup --detach {device:loop}")
+
+LOOP = (LOOP_ATTACH, LOOP_RESIZE, LOOP_DETACH)
+
+# File systems ------------------------------------------------------------------------------
+
+MAKE_XFS = Command("make_xfs", "mkfs.xfs -q {device:device}", 600, long=True, idempotent=False)
+MAKE_EXT4 = Command(
+    "make_ext4", "mkfs.ext4 -q -m 0 {device:device}", 600, long=True, idempotent=False
+)
+MAKE_BTRFS = Command("make_btrfs", "mkfs.btrfs -q {device:device}", 600, long=True, idempotent=False)
+# A clone carries the UUID of its origin, which xfs refuses to mount twice unless told.
+MOUNT_XFS = Command(
+    "mount_xfs",
+    "mount -t xfs -o {access:access},nosuid,nodev,noexec,nouuid {device:device} {path:mountpoint}",
+)
+MOUNT_EXT4 = Command(
+    "mount_ext4",
+    "mount -t ext4 -o {access:access},nosuid,nodev,noexec {device:device} {path:mountpoint}",
+)
+MOUNT_BTRFS = Command(
+    "mount_btrfs",
+    "mount -t btrfs -o {access:access},nosuid,nodev,noexec {device:device} {path:mountpoint}",
+)
+UNMOUNT = Command("unmount", "umount {path:mountpoint}", idempotent=False)
+GROW_XFS = Command("grow_xfs", "xfs_growfs {path:mountpoint}", 600, long=True)
+GROW_EXT4 = Command("grow_ext4", "resize2fs {device:device}", 600, long=True)
+GROW_BTRFS = Command("grow_btrfs", "btrfs filesystem resize max {path:mountpoint}", 600, long=True)
+FREEZE = Command("freeze", "fsfreeze --freeze {path:mountpoint}", idempotent=False)
+THAW = Command("thaw", "fsfreeze --unfreeze {path:mountpoint}", idempotent=False)
+# Containers see mounts made after their start only below a mount that propagates.
+BIND_TREE = Command("bind_tree", "mount --bind {path:tree} {again:tree}", idempotent=False)
+SHARE_TREE = Command("share_tree", "mount --make-rshared {path:tree}")
+UNMOUNT_TREE = Command("unmount_tree", "umount {path:tree}", idempotent=False)
+
+FILESYSTEM = (
+    MAKE_XFS,
+    MAKE_EXT4,
+    MAKE_BTRFS,
+    MOUNT_XFS,
+    MOUNT_EXT4,
+    MOUNT_BTRFS,
+    UNMOUNT,
+    GROW_XFS,
+    GROW_EXT4,
+    GROW_BTRFS,
+    FREEZE,
+    THAW,
+    BIND_TREE,
+    SHARE_TREE,
+    UNMOUNT_TREE,
+)
+
+# What each driver may do, one filters file each ---------------------------------------------
+
+DRIVERS: Mapping[str, tuple[Command, ...]] = {
+    "manila": (*LOOP, *FILESYSTEM),
+}
+
+
+def filters(driver: str, state_dir: str = STATE_DIR) -> str:
+    """Return the text of a driver's filters file, for a state directory."""
+    lines = "\n".join(command.filter(state_dir) for command in DRIVERS[driver])
+    return (
+        f"# What the {driver} driver of container-stack may run as root.\n"
+        f"# Made by `container-stack rootwrap filters {driver} --state-dir {state_dir}`;\n"
+        "# made again, not edited.\n"
+        f"[Filters]\n{lines}\n"
+    )

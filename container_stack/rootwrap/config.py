@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The files that an operator installs so that commands may run as root."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from container_stack import exceptions
+from container_stack.rootwrap import commands
+
+#: Programs are looked up here and nowhere else: never in a venv or a user's directory.
+EXEC_DIRS = "/sbin,/usr/sbin,/bin,/usr/bin"
+
+
+def texts(
+    directory: str, drivers: Iterable[str], state_dir: str = commands.STATE_DIR
+) -> Mapping[str, str]:
+    """Return the text of every file to install, keyed by its path below ``directory``.
+
+    :raises InvalidRequest: a driver has no filters, or the state directory is unusable.
+    """
+    files = {"rootwrap.conf": _rootwrap_conf(directory)}
+    for driver in drivers:
+        if driver not in commands.DRIVERS:
+            known = ", ".join(sorted(commands.DRIVERS))
+            raise exceptions.InvalidRequest(
+                f"There are no filters for driver {driver!r}; there are: {known}."
+            )
+        files[f"rootwrap.d/{driver}.filters"] = commands.filters(driver, state_dir)
+    return files
+
+
+def install(
+    directory: Path, drivers: Iterable[str], state_dir: str = commands.STATE_DIR
+) -> list[Path]:
+    """Write the files, readable by all and writable by their owner, and return their paths."""
+    written = []
+    for name, text in texts(str(directory), drivers, state_dir).items():
+        path = directory / name
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        path.chmod(0o644)
+        written.append(path)
+    return written
+
+
+def sudoers(user: str, daemon: str, directory: str) -> str:
+    """Return the sudoers line that lets a service's user start the daemon and nothing else."""
+    return f"{user} ALL=(root) NOPASSWD: {daemon} {directory}/rootwrap.conf\n"
+
+
+def _rootwrap_conf(directory: str) -> str:
+    return (
+        "# Configuration of container-stack-rootwrap. Root must own this file, its directory\n"
+        "# and the filters: who can write them is root.\n"
+        "[DEFAULT]\n"
+        f"filters_path = {directory}/rootwrap.d\n"
+        f"exec_dirs = {EXEC_DIRS}\n"
+        "use_syslog = False\n"
+        "# Seconds without a command after which a daemon goes; the next command starts another.\n"
+        "daemon_timeout = 600\n"
+        "rlimit_nofile = 1024\n"
+    )

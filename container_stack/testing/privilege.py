@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A throw-away state directory in which privileged commands work, through real filters."""
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from container_stack.rootwrap import commands, config, executor
+
+
+def make_executor(
+    state_dir: Path, *, drivers: Iterable[str] = tuple(commands.DRIVERS), sudo: bool = False
+) -> executor.Executor:
+    """Install filters for ``state_dir`` beside it and return an executor that obeys them.
+
+    The configuration goes to ``<state_dir>.rootwrap``. Close the executor when done.
+
+    :param sudo: start the daemon through sudo, as a service's own user does.
+    """
+    state_dir.mkdir(parents=True, exist_ok=True)
+    directory = state_dir.with_name(state_dir.name + ".rootwrap")
+    config.install(directory, drivers, str(state_dir))
+    daemon = (sys.executable, "-m", "container_stack.rootwrap.cmd", str(directory / "rootwrap.conf"))
+    helper = ("sudo", "-n", *daemon) if sudo else daemon
+    return executor.Executor(helper, state_dir=str(state_dir))
