@@ -6,11 +6,12 @@
     ContainerStackError
     ├── InvalidRequest          the input is wrong; nothing was changed
     │   └── PossibleDataLoss    obeying would have cut off data; nothing was changed
-    ├── NotFound                the named thing does not exist
+    ├── NotFound                the thing that was asked for does not exist
     ├── AlreadyExists           the name is taken; nothing was changed
     ├── Busy                    somebody holds the thing; try again later
     ├── NoSpace                 the pool or the file system is full
     ├── NotSupported            this backend or host can't do it
+    ├── HostNotReady            something that the operator provides is missing or unusable
     ├── EngineUnavailable       the Docker Engine doesn't answer
     ├── RootHelperUnavailable   privileged commands can't be run at all
     └── CommandFailed           a command ran and failed, or overran its deadline
@@ -32,7 +33,7 @@ class PossibleDataLoss(InvalidRequest):
 
 
 class NotFound(ContainerStackError):
-    """The named thing does not exist."""
+    """The thing that was asked for does not exist."""
 
 
 class AlreadyExists(ContainerStackError):
@@ -49,6 +50,13 @@ class NoSpace(ContainerStackError):
 
 class NotSupported(ContainerStackError):
     """This backend, or this host, can't do it."""
+
+
+class HostNotReady(ContainerStackError):
+    """Something that the operator provides is missing: an image, a volume group, a program.
+
+    Not a NotFound: who deletes a share takes that for "deleted already".
+    """
 
 
 class EngineUnavailable(ContainerStackError):

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options of the Manila back end's section in manila.conf."""
+
+from collections.abc import Callable
+from typing import Any
+
+from oslo_config import cfg
+
+from container_stack.host import containers
+from container_stack.rootwrap import commands
+from container_stack.shares import assembly, image
+
+GIB = 1024**3
+MIB = 1024**2
+
+OPTS: list[cfg.Opt] = [
+    cfg.StrOpt(
+        "container_stack_state_dir",
+        default=commands.STATE_DIR,
+        deprecated_name="container_volume_mount_path",
+        help="Directory for volumes, mount points and locks. The service's user must own it, and "
+        "nobody else may write there. The rootwrap filters are made for one directory: after a "
+        "change run `container-stack rootwrap install --state-dir DIRECTORY`.",
+    ),
+    cfg.StrOpt(
+        "container_stack_root_helper",
+        help="Command that starts the rootwrap daemon as root. Unset means `sudo -n "
+        "container-stack-rootwrap-daemon /etc/container-stack/rootwrap.conf`, and for a service "
+        "that runs as root the same daemon without sudo. Set it when the daemon or its "
+        "configuration are elsewhere, such as in a virtual environment.",
+    ),
+    cfg.StrOpt(
+        "container_stack_docker_url",
+        default=containers.DEFAULT_URL,
+        help="Where the Docker Engine listens: unix:///path or tcp://host:port. The engine must "
+        "run on this host, because shares are mounted here. Who may use it is as good as root.",
+    ),
+    cfg.StrOpt(
+        "container_stack_docker_ca_cert",
+        help="File with the CA certificates that the engine's certificate is checked against; "
+        "needed for tcp://.",
+    ),
+    cfg.StrOpt(
+        "container_stack_docker_client_cert",
+        help="File with the certificate that this service shows the engine.",
+    ),
+    cfg.StrOpt(
+        "container_stack_docker_client_key",
+        help="File with the private key to the client certificate.",
+    ),
+    cfg.StrOpt(
+        "container_image_name",
+        default=image.REFERENCE,
+        help="Image of the share servers. `container-stack image build samba` makes the default "
+        "one. Images made for Manila's own container driver can't serve here.",
+    ),
+    cfg.StrOpt(
+        "container_stack_storage",
+        default="loop",
+        help="Where shares are stored, by entry-point name: `loop` keeps each share in a sparse "
+        "file and needs no preparation; `lvm` uses the volume group of container_volume_group "
+        "and suits production.",
+    ),
+    cfg.StrOpt(
+        "container_stack_filesystem",
+        default="xfs",
+        choices=["xfs", "ext4", "btrfs"],
+        help="File system of new shares. xfs grows while in use and can share blocks between "
+        "copies; btrfs can shrink too.",
+    ),
+    cfg.IntOpt(
+        "container_stack_pool_size_gb",
+        min=1,
+        help="Most that all shares together may take, in GiB, for `loop` storage. Unset means "
+        "what the file system below container_stack_state_dir has.",
+    ),
+    cfg.StrOpt(
+        "container_volume_group",
+        default="manila_docker_volumes",
+        help="LVM volume group for `lvm` storage; it must exist.",
+    ),
+    cfg.StrOpt(
+        "container_stack_thin_pool",
+        help="Thin pool in the volume group. Unset means thick volumes, which can't run out of "
+        "space later; set it for snapshots that cost nothing until data changes.",
+    ),
+    cfg.StrOpt(
+        "container_linux_bridge_name",
+        help="Existing Linux bridge to plug share servers into, for networks with a router of "
+        "their own. Unset means a network of the engine's for each subnet.",
+    ),
+    cfg.StrOpt(
+        "container_ovs_bridge_name",
+        help="Existing Open vSwitch bridge to plug share servers into, such as br-int with "
+        "Neutron; set neutron_host_id as well.",
+    ),
+    cfg.IntOpt(
+        "container_stack_memory_mb",
+        default=512,
+        min=64,
+        help="Most memory that a share server may use, in MiB. Samba takes 10 MiB and about 2 MiB "
+        "for each session; the rest serves as cache.",
+    ),
+    cfg.IntOpt(
+        "container_stack_pids_limit",
+        default=1024,
+        min=32,
+        help="Most processes in a share server. Samba needs one for each session, and ten.",
+    ),
+    cfg.FloatOpt(
+        "container_stack_start_timeout",
+        default=60.0,
+        min=1,
+        help="Seconds that a share server may take until it answers. Raise it for slow disks.",
+    ),
+]
+
+
+def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
+    """Return the options for oslo-config-generator, under an example section."""
+    return [("container", OPTS)]
+
+
+def settings(get: Callable[[str], Any], owner: str) -> assembly.Settings:
+    """Return the plain values that the core needs.
+
+    :param get: gives the value of an option, such as ``configuration.safe_get``.
+    :param owner: names this back end among all on this host.
+    """
+    pool_size = get("container_stack_pool_size_gb")
+    return assembly.Settings(
+        owner=owner,
+        state_dir=get("container_stack_state_dir").rstrip("/"),
+        root_helper=get("container_stack_root_helper"),
+        docker_url=get("container_stack_docker_url"),
+        tls=_tls(get),
+        image=get("container_image_name"),
+        storage=get("container_stack_storage"),
+        filesystem=get("container_stack_filesystem"),
+        pool_size=pool_size * GIB if pool_size else None,
+        volume_group=get("container_volume_group"),
+        thin_pool=get("container_stack_thin_pool"),
+        linux_bridge=get("container_linux_bridge_name"),
+        ovs_bridge=get("container_ovs_bridge_name"),
+        memory=get("container_stack_memory_mb") * MIB,
+        pids=get("container_stack_pids_limit"),
+        start_timeout=get("container_stack_start_timeout"),
+    )
+
+
+def _tls(get: Callable[[str], Any]) -> containers.TLS | None:
+    ca_cert = get("container_stack_docker_ca_cert")
+    if not ca_cert:
+        return None
+    return containers.TLS(
+        ca_cert=ca_cert,
+        client_cert=get("container_stack_docker_client_cert"),
+        client_key=get("container_stack_docker_client_key"),
+    )

@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Manila: share servers in containers.
+
+In manila.conf::
+
+    share_driver = container_stack.drivers.manila.ContainerShareDriver
+
+This module turns Manila's words into those of :mod:`container_stack.shares` and back. The
+contract is that of ``manila.share.driver.ShareDriver`` in Manila 23.
+"""
+
+import contextlib
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from manila import exception
+from manila.common import constants
+from manila.share import driver
+from oslo_log import log
+
+from container_stack import exceptions
+from container_stack.conf import manila as conf
+from container_stack.host import abilities
+from container_stack.shares import assembly, cifs, model, service
+
+LOG = log.getLogger(__name__)
+
+GIB = 1024**3
+#: Key of a share server's backend details under which all that makes it is kept.
+SPEC = "spec"
+
+
+class ContainerShareDriver(driver.ShareDriver):
+    """Serves CIFS shares from containers, one for each share server of Manila's."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__([True], *args, config_opts=[conf.OPTS], **kwargs)
+        self.ipv6_implemented = True
+        self._shares: service.ShareService
+
+    # Start --------------------------------------------------------------------------------
+
+    def do_setup(self, context: Any) -> None:
+        """Put the parts together; Manila has forked by now, so connections may be made."""
+        with _translated():
+            owner = f"manila-{self.configuration.config_group}"
+            self._shares = assembly.open_service(conf.settings(self.configuration.safe_get, owner))
+
+    def check_for_setup_error(self) -> None:
+        """Refuse to start on a host that can't serve, and finish what a crash left."""
+        with _translated():
+            assembly.check(self._shares)
+            health = self._shares.recover()
+        if health.finished:
+            LOG.info("Removed what a crash left: %(ids)s", {"ids": ", ".join(health.finished)})
+
+    def get_backend_info(self, context: Any) -> dict[str, str]:
+        """Return what must make Manila call :meth:`ensure_shares` when it changes."""
+        with _translated():
+            servers = [(each.id, each.state, each.container_id) for each in self._servers()]
+        digest = hashlib.sha256(repr(servers).encode()).hexdigest()
+        return {"boot_id": abilities.boot_id(), "servers": digest}
+
+    def ensure_shares(self, context: Any, shares: Sequence[Any]) -> dict[str, dict[str, Any]]:
+        """Bring every share back, with its server if that is gone, and report on each."""
+        return {share["id"]: self._ensure(share) for share in shares}
+
+    def _ensure(self, share: Any) -> dict[str, Any]:
+        try:
+            again = self._ensure_server(share["share_server"])
+            found = self._shares.ensure(share["id"])
+        except exceptions.ContainerStackError as exc:
+            LOG.error("Share %(id)s is not served: %(why)s", {"id": share["id"], "why": exc})
+            return {"status": constants.STATUS_ERROR}
+        return {
+            "status": constants.STATUS_AVAILABLE,
+            "export_locations": _locations(found),
+            "reapply_access_rules": again,
+        }
+
+    def _ensure_server(self, share_server: Any) -> bool:
+        """Make a server again whose container somebody removed; tell whether that was needed."""
+        try:
+            self._shares.servers.running(share_server["id"])
+        except exceptions.NotFound:
+            details = share_server["backend_details"]
+            self._shares.create_server(model.ServerSpec.from_json(details[SPEC]))
+            return True
+        return False
+
+    # Share servers ------------------------------------------------------------------------
+
+    def get_network_allocations_number(self) -> int:
+        """Return how many addresses a share server needs."""
+        return 1
+
+    def _setup_server(
+        self, network_info: Sequence[dict[str, Any]], metadata: Any = None
+    ) -> dict[str, str]:
+        with _translated():
+            server = self._shares.create_server(_spec(network_info))
+        return {
+            "identifier": f"cs-share-{server.id}",
+            "id": server.id,
+            "ip": server.spec.address,
+            SPEC: server.spec.to_json(),
+        }
+
+    def _teardown_server(
+        self, server_details: dict[str, str], security_services: Any = None
+    ) -> None:
+        if not server_details or "id" not in server_details:
+            LOG.warning("A share server without details was never made; nothing to delete")
+            return
+        with _translated():
+            self._shares.delete_server(server_details["id"])
+
+    # Shares -------------------------------------------------------------------------------
+
+    def create_share(
+        self, context: Any, share: Any, share_server: Any = None
+    ) -> list[dict[str, Any]]:
+        """Make a share and return where clients find it."""
+        if share["share_proto"].upper() != "CIFS":
+            raise exception.InvalidShare(
+                reason=f"protocol {share['share_proto']} is not served here; use CIFS"
+            )
+        with _translated(share["id"]):
+            made = self._shares.create(share["id"], share_server["id"], share["size"] * GIB)
+        return _locations(made)
+
+    def delete_share(self, context: Any, share: Any, share_server: Any = None) -> None:
+        """Remove a share and its data."""
+        with _translated(share["id"]):
+            self._shares.delete(share["id"])
+
+    def extend_share(self, share: Any, new_size: int, share_server: Any = None) -> None:
+        """Let a share grow while it is in use.
+
+        :param new_size: GiB.
+        """
+        with _translated(share["id"]):
+            self._shares.extend(share["id"], new_size * GIB)
+
+    def update_access(
+        self,
+        context: Any,
+        share: Any,
+        access_rules: Sequence[Any],
+        add_rules: Sequence[Any],
+        delete_rules: Sequence[Any],
+        update_rules: Sequence[Any],
+        share_server: Any = None,
+    ) -> dict[str, dict[str, str]]:
+        """Make the rules of a share exactly ``access_rules``.
+
+        What changed is not looked at: the whole set is what can't go wrong. A user's password is
+        returned as the rule's access key; a rule that CIFS can't obey goes to error alone.
+        """
+        accepted: dict[str, cifs.Rule] = {}
+        answer: dict[str, dict[str, str]] = {}
+        for rule in access_rules:
+            try:
+                accepted[rule["access_id"]] = cifs.Rule(
+                    rule["access_type"], rule["access_to"], rule["access_level"]
+                )
+            except exceptions.ContainerStackError as exc:
+                LOG.warning(
+                    "Rule %(rule)s of share %(id)s is refused: %(why)s",
+                    {"rule": rule["access_id"], "id": share["id"], "why": exc},
+                )
+                answer[rule["access_id"]] = {"state": constants.ACCESS_STATE_ERROR}
+        with _translated(share["id"]):
+            passwords = self._shares.set_rules(share["id"], accepted.values())
+        for access_id, accepted_rule in accepted.items():
+            answer[access_id] = {"state": constants.ACCESS_STATE_ACTIVE}
+            if accepted_rule.to in passwords:
+                answer[access_id]["access_key"] = passwords[accepted_rule.to]
+        return answer
+
+    # Capacity -----------------------------------------------------------------------------
+
+    def _update_share_stats(self, data: dict[str, Any] | None = None) -> None:
+        with _translated():
+            capacity = self._shares.capacity()
+        reserved = self.configuration.safe_get("reserved_share_percentage") or 0
+        on_extend = self.configuration.safe_get("reserved_share_extend_percentage")
+        from_snapshot = self.configuration.safe_get("reserved_share_from_snapshot_percentage")
+        pool = {
+            "pool_name": self.configuration.safe_get("share_backend_name")
+            or self.configuration.config_group,
+            "total_capacity_gb": capacity.total / GIB,
+            "free_capacity_gb": capacity.free / GIB,
+            "allocated_capacity_gb": capacity.provisioned / GIB,
+            "provisioned_capacity_gb": capacity.provisioned / GIB,
+            "reserved_percentage": reserved,
+            "reserved_share_extend_percentage": on_extend or reserved,
+            "reserved_snapshot_percentage": from_snapshot or reserved,
+            "thin_provisioning": False,
+            "qos": False,
+        }
+        super()._update_share_stats(
+            {
+                "vendor_name": "container-stack",
+                "storage_protocol": "CIFS",
+                "pools": [pool],
+                **(data or {}),
+            }
+        )
+
+    def _servers(self) -> list[model.Server]:
+        return self._shares.servers.list()
+
+
+def _spec(network_info: Sequence[dict[str, Any]]) -> model.ServerSpec:
+    if len(network_info) != 1:
+        raise exceptions.NotSupported("A share server can live in one subnet only.")
+    info = network_info[0]
+    if info["security_services"]:
+        raise exceptions.NotSupported(
+            "Security services are not served yet; use a share network without any."
+        )
+    allocation = info["network_allocations"][0]
+    subnet = model.Subnet(
+        id=info["neutron_subnet_id"] or f"{info['segmentation_id'] or 0}-{allocation['cidr']}",
+        cidr=allocation["cidr"],
+        gateway=allocation["gateway"] or None,
+        mtu=allocation["mtu"] or None,
+    )
+    return model.ServerSpec(
+        id=info["server_id"],
+        subnet=subnet,
+        address=allocation["ip_address"],
+        mac=allocation["mac_address"] or None,
+        port_id=allocation["id"] if info["neutron_subnet_id"] else None,
+    )
+
+
+def _locations(share: model.Share) -> list[dict[str, Any]]:
+    return [
+        {"path": share.export_location, "is_admin_only": False, "metadata": {"preferred": True}}
+    ]
+
+
+@contextlib.contextmanager
+def _translated(share_id: str | None = None) -> Iterator[None]:
+    """Raise the core's errors as Manila's, so that Manila does with them what it should."""
+    try:
+        yield
+    except exceptions.PossibleDataLoss as exc:
+        raise exception.ShareShrinkingPossibleDataLoss(share_id=share_id) from exc
+    except exceptions.NotFound as exc:
+        if share_id is None:
+            raise exception.ShareBackendException(msg=str(exc)) from exc
+        raise exception.ShareResourceNotFound(share_id=share_id) from exc
+    except exceptions.InvalidRequest as exc:
+        raise exception.InvalidInput(reason=str(exc)) from exc
+    except exceptions.ContainerStackError as exc:
+        raise exception.ShareBackendException(msg=str(exc)) from exc

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Share servers: one container each, with nothing in it but its own shares.
+
+The container's name tells how far its making or unmaking has come, because a name can be
+changed in one step and survives any crash: ``cs-share-ID.creating`` until it serves, then
+``cs-share-ID``, then ``cs-share-ID.deleting``. Whoever works on a server holds its lock, and a
+lock dies with its holder; so a name with a suffix and a free lock means a crash.
+"""
+
+import contextlib
+import logging
+import os
+
+from container_stack import exceptions
+from container_stack.host import containers, locks
+from container_stack.shares import cifs, model, wiring
+
+LOG = logging.getLogger(__name__)
+
+PREFIX = "cs-share-"
+CREATING = ".creating"
+DELETING = ".deleting"
+
+
+class ShareServers:
+    """Makes, finds and removes share servers; every method is idempotent.
+
+    :param owner: the back end that these servers belong to; others' are never touched.
+    :param tree: the directory below which each server has the directory of its mounts.
+    """
+
+    def __init__(
+        self,
+        engine: containers.Engine,
+        wires: wiring.Wiring,
+        object_locks: locks.ObjectLocks,
+        container: cifs.ContainerSettings,
+        *,
+        owner: str,
+        tree: str,
+    ) -> None:
+        self._engine = engine
+        self._wires = wires
+        self._locks = object_locks
+        self._container = container
+        self._owner = owner
+        self._tree = tree
+
+    def create(self, spec: model.ServerSpec) -> model.Server:
+        """Make a server and return it when it answers SMB clients.
+
+        :raises AlreadyExists: a server with this id exists and is another one.
+        :raises NotFound: the image is missing; the text says how to get it.
+        """
+        with self._locks.hold(f"server-{spec.id}"):
+            with contextlib.suppress(exceptions.NotFound):
+                server = self.get(spec.id)
+                if server.state in ("active", "stopped"):
+                    if server.spec != spec:
+                        raise exceptions.AlreadyExists(
+                            f"Share server {spec.id} exists with another address or network."
+                        )
+                    return self._started(server)
+                self._destroy(server.spec)
+            with contextlib.ExitStack() as undo:
+                undo.callback(self._destroy, spec)
+                server = self._make(spec)
+                undo.pop_all()
+        LOG.info("Created share server %(id)s at %(ip)s", {"id": spec.id, "ip": spec.address})
+        return server
+
+    def delete(self, server_id: str) -> None:
+        """Remove a server, its network if it was the last on it, and its users; if it exists."""
+        with self._locks.hold(f"server-{server_id}"):
+            try:
+                server = self.get(server_id)
+            except exceptions.NotFound:
+                return
+            self._rename(server, DELETING)
+            self._destroy(server.spec)
+        LOG.info("Deleted share server %(id)s", {"id": server_id})
+
+    def get(self, server_id: str) -> model.Server:
+        """Return a server as it is now.
+
+        :raises NotFound: there is none with this id.
+        """
+        found = self._list({"container_stack.id": server_id})
+        if not found:
+            raise exceptions.NotFound(f"There is no share server {server_id} on this host.")
+        return found[0]
+
+    def list(self) -> list[model.Server]:
+        """Return every server of this owner, by id, in one call to the engine."""
+        return sorted(self._list({}), key=lambda server: server.id)
+
+    def running(self, server_id: str) -> model.Server:
+        """Return a server that runs and is on its network, starting it if it doesn't.
+
+        :raises NotFound: there is none with this id.
+        """
+        server = self.get(server_id)
+        if server.state == "active" and not self._wires.needs_care:
+            return server
+        with self._locks.hold(f"server-{server_id}"):
+            return self._started(self.get(server_id))
+
+    def recover(self) -> tuple[str, ...]:
+        """Remove what crashes left half-made or half-deleted; return the ids of those servers."""
+        removed = []
+        for server in self.list():
+            if server.state not in ("creating", "deleting"):
+                continue
+            with self._locks.hold(f"server-{server.id}"):
+                if self._still(server):
+                    self._destroy(server.spec)
+                    removed.append(server.id)
+        self._remove_leftovers()
+        return tuple(removed)
+
+    def directory(self, server_id: str) -> str:
+        """Return the directory on the host in which the server's shares are mounted."""
+        return os.path.join(self._tree, server_id)
+
+    def samba(self, server: model.Server) -> cifs.Samba:
+        """Return the one who speaks to the Samba of this server."""
+        return cifs.Samba(self._engine, server.container_id)
+
+    def _make(self, spec: model.ServerSpec) -> model.Server:
+        os.makedirs(self.directory(spec.id), mode=0o755, exist_ok=True)
+        labels = self._labels(spec.id)
+        self._engine.create_volume(_volume(spec.id), labels)
+        network = self._wires.prepare(spec)
+        container = cifs.container_spec(
+            self._container,
+            name=PREFIX + spec.id + CREATING,
+            labels={**labels, "container_stack.spec": spec.to_json()},
+            shares_directory=self.directory(spec.id),
+            state_volume=_volume(spec.id),
+        )
+        container_id = self._engine.create(self._wires.attach(container, spec, network))
+        self._engine.start(container_id)
+        server = self._served(model.Server(spec, "active", container_id))
+        self._engine.rename(container_id, PREFIX + spec.id)
+        return server
+
+    def _started(self, server: model.Server) -> model.Server:
+        if server.state != "active":
+            LOG.warning("Share server %(id)s was stopped; starting it", {"id": server.id})
+            self._engine.start(server.container_id)
+        return self._served(model.Server(server.spec, "active", server.container_id))
+
+    def _served(self, server: model.Server) -> model.Server:
+        self._wires.connect(server.spec, self._engine.inspect(server.container_id))
+        self.samba(server).wait_ready(self._container.start_timeout)
+        return server
+
+    def _rename(self, server: model.Server, suffix: str) -> None:
+        name = PREFIX + server.id + suffix
+        if self._engine.inspect(server.container_id).name != name:
+            self._engine.rename(server.container_id, name)
+
+    def _destroy(self, spec: model.ServerSpec) -> None:
+        for container in self._engine.list(self._labels(spec.id)):
+            self._engine.remove(container.id)
+        self._wires.release(spec)
+        self._engine.remove_volume(_volume(spec.id))
+        with contextlib.suppress(FileNotFoundError):
+            os.rmdir(self.directory(spec.id))
+
+    def _remove_leftovers(self) -> None:
+        """Remove volumes and directories whose container is gone: a crash came between."""
+        for volume in self._engine.list_volumes(self._labels()):
+            server_id = volume.labels["container_stack.id"]
+            with self._locks.hold(f"server-{server_id}"):
+                if not self._list({"container_stack.id": server_id}) and self._empty(server_id):
+                    self._engine.remove_volume(volume.name)
+                    with contextlib.suppress(FileNotFoundError):
+                        os.rmdir(self.directory(server_id))
+        self._wires.recover()
+
+    def _empty(self, server_id: str) -> bool:
+        try:
+            return not os.listdir(self.directory(server_id))
+        except FileNotFoundError:
+            return True
+
+    def _still(self, server: model.Server) -> bool:
+        """Tell whether nobody has finished the server since it was listed."""
+        try:
+            return self.get(server.id).state in ("creating", "deleting")
+        except exceptions.NotFound:
+            return False
+
+    def _labels(self, server_id: str | None = None) -> dict[str, str]:
+        labels = {"container_stack.kind": model.KIND, "container_stack.owner": self._owner}
+        return labels | ({"container_stack.id": server_id} if server_id else {})
+
+    def _list(self, labels: dict[str, str]) -> list[model.Server]:
+        return [_server(each) for each in self._engine.list(self._labels() | labels)]
+
+
+def _volume(server_id: str) -> str:
+    return PREFIX + server_id
+
+
+def _server(container: containers.Container) -> model.Server:
+    if container.name.endswith(CREATING):
+        state = "creating"
+    elif container.name.endswith(DELETING):
+        state = "deleting"
+    else:
+        state = "active" if container.state == "running" else "stopped"
+    spec = model.ServerSpec.from_json(container.labels["container_stack.spec"])
+    return model.Server(spec, state, container.id)
