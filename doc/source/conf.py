@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sphinx configuration."""
+
+from importlib import metadata
+
+project = "container-stack"
+author = "container-stack contributors"
+project_copyright = "container-stack contributors"
+release = metadata.version("container-stack")
+version = release
+extensions = ["sphinx.ext.autodoc", "oslo_config.sphinxext"]
+autodoc_typehints = "description"
+autodoc_member_order = "bysource"
+autodoc_mock_imports = ["manila"]
+nitpicky = False
+html_theme = "alabaster"
+html_theme_options = {"description": "OpenStack drivers on Docker and LVM"}
