@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# run-demo.sh [ARG...]: from a fresh Debian machine to a share that an SMB client reads and writes.
+# Installs what is missing, starts a Docker engine if none answers, runs `container-stack demo ARG...`,
+# returns its exit code, and stops what it started.
+
+# shellcheck source=lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+become_root "$@"
+begin run-demo
+need_commands python3-venv dockerd sudo losetup mkfs.xfs mkfs.ext4 ip smbclient pgrep
+need_venv manila
+need_engine
+run_job "$VENV/bin/container-stack" demo "$@"

@@ -1,0 +1,160 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# run-tests.sh [--fast | SECTION...]: run the tests, from a bare Debian machine if need be.
+#
+#   lint        ruff, mypy, import-linter, generated files, documentation, release notes, shellcheck
+#   unit        tests/unit and tests/contract
+#   functional  tests/functional: a real engine, loop devices, a normal user with sudo
+#   guest       tests/guest: LVM; in a User-Mode-Linux guest where this kernel has no device-mapper
+#   examples    examples/: an operator's own service, a third party's backend
+#   demo        tools/run-demo.sh
+#   acceptance  tests/acceptance: real OpenStack services
+#   bench       benchmarks/, short, against their limits
+#
+# Without SECTION all of them; --fast: lint, unit, functional and examples. What doesn't disturb each
+# other runs side by side. After the first failure nothing more is started. Reports in JUnit's format
+# go to $CONTAINER_STACK_WORK/reports. It ends with a table, and fails if anything is left behind.
+
+# shellcheck source=lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+# Each line runs side by side; the quickest to fail come first, and what is measured runs alone.
+PHASES=("lint unit" "functional guest" "acceptance" "examples demo" "bench")
+FAST="lint unit functional examples"
+
+section_lint() {
+    local failed=0
+    check "ruff check" "$VENV/bin/ruff" check --quiet --output-format=concise . || failed=1
+    check "ruff format" "$VENV/bin/ruff" format --check --quiet --output-format=concise . || failed=1
+    check "mypy --strict" "$VENV/bin/mypy" --strict --cache-dir "$WORK/mypy" container_stack || failed=1
+    check "import-linter" "$VENV/bin/lint-imports" --no-cache || failed=1
+    check "generated files" "$VENV/bin/python" tools/generate.py --check || failed=1
+    [ ! -d doc/source ] || check "sphinx" "$VENV/bin/sphinx-build" -q -E -W --keep-going -d "$RUN/doctrees" doc/source "$WORK/html" || failed=1
+    [ ! -d releasenotes/notes ] || check "reno" "$VENV/bin/reno" -q lint || failed=1
+    check "shellcheck" shellcheck tools/*.sh .ci/run || failed=1
+    return "$failed"
+}
+
+section_unit() { run_pytest unit tests/unit tests/contract; }
+section_functional() { run_pytest functional tests/functional; }
+section_acceptance() { run_pytest acceptance tests/acceptance; }
+section_examples() { run_pytest examples tests/examples; }
+section_bench() { run_pytest bench benchmarks; }
+section_demo() { TMPDIR='' tools/run-demo.sh; }
+
+section_guest() {
+    modprobe -q dm-mod 2>/dev/null || true
+    # Not by /dev/mapper/control: LVM makes that node where no driver is behind it, too.
+    if grep -q device-mapper /proc/misc; then
+        run_pytest guest tests/guest
+    else
+        echo "This kernel has no device-mapper: the tests run in a guest."
+        WRAPPER=tools/uml-guest.sh run_pytest guest tests/guest
+    fi
+}
+
+# run_pytest NAME PATH...: run those that have tests; WRAPPER runs pytest.
+run_pytest() {
+    local name=$1 path paths=()
+    shift
+    for path; do
+        if [ -n "$(find "$path" -name '*.py' 2>/dev/null)" ]; then paths+=("$path"); else echo "$path: nothing yet"; fi
+    done
+    [ ${#paths[@]} -gt 0 ] || return 0
+    ${WRAPPER:-} "$VENV/bin/pytest" -q -p no:cacheprovider --durations=5 --junitxml="$WORK/reports/$name.xml" "${paths[@]}"
+}
+
+# check NAME COMMAND ARG...: one line with its time; its output only if it fails.
+check() {
+    local name=$1 start=$EPOCHREALTIME status=0 output
+    shift
+    output=$("$@" 2>&1) || status=$?
+    [ "$status" -eq 0 ] || printf '%s\n' "$output"
+    printf '%-16s %-6s %5.1f s\n' "$name" "$([ "$status" -eq 0 ] && echo ok || echo FAILED)" \
+        "$(((${EPOCHREALTIME/./} - ${start/./}) / 100000))e-1"
+    return "$status"
+}
+
+# run_phase SECTION...: run them side by side, show each one's output when it ends; fail if one does.
+run_phase() {
+    local section pid status failed=0
+    local -A started
+    for section; do
+        say "--- $section ---"
+        started[$section]=$SECONDS
+        if [ $# -eq 1 ]; then
+            start_job "$section" "section_$section"
+        else
+            start_job "$section" "section_$section" >"$RUN/$section.log" 2>&1
+        fi
+    done
+    while [ ${#JOBS[@]} -gt 0 ]; do
+        status=0
+        wait -n -p pid "${!JOBS[@]}" || status=$?
+        section=${JOBS[$pid]}
+        end_group "$pid"
+        unset "JOBS[$pid]"
+        [ $# -eq 1 ] || { say "--- output of $section ---"; cat "$RUN/$section.log"; }
+        if [ "$status" -eq 0 ]; then RESULT[$section]=passed; else RESULT[$section]="FAILED ($status)" failed=1; fi
+        RESULT[$section]+=" $((SECONDS - started[$section])) s"
+        say "--- $section: ${RESULT[$section]} ---"
+    done
+    return "$failed"
+}
+
+# in_list WORD WORD...: is the first one of the others?
+in_list() { [[ " ${*:2} " == *" $1 "* ]]; }
+
+inventory() { "$VENV/bin/python" tools/inventory.py "$RUN"; }
+
+left_behind() {
+    local left
+    inventory >"$RUN/after"
+    left=$(comm -13 "$RUN/before" "$RUN/after")
+    [ -n "$left" ] || return 1
+    say "left behind by the tests:"
+    printf '    %s\n' "$left"
+}
+
+read -ra ALL <<<"${PHASES[*]}"
+case ${1:-} in
+    "") SECTIONS=("${ALL[@]}") ;;
+    --fast) read -ra SECTIONS <<<"$FAST" ;;
+    *) SECTIONS=("$@") ;;
+esac
+for section in "${SECTIONS[@]}"; do
+    in_list "$section" "${ALL[@]}" || { sed -n '3,/^$/s/^# \{0,1\}//p' "$0"; exit 2; }
+done
+has() { in_list "$1" "${SECTIONS[@]}"; }
+
+become_root "$@"
+begin run-tests
+cd "$ROOT"
+needed=(python3-venv pgrep losetup mkfs.xfs mkfs.ext4 mkfs.btrfs sudo ip lvm)
+if has lint; then needed+=(shellcheck); fi
+if has guest; then needed+=(mmdebstrap patchelf); fi
+if has acceptance; then needed+=(mariadbd rabbitmq-server); fi
+engine=no
+for section in functional acceptance examples demo bench; do if has "$section"; then engine=yes; fi; done
+if [ "$engine" = yes ]; then needed+=(dockerd smbclient); fi
+need_commands "${needed[@]}"
+need_venv manila test lint docs
+if [ "$engine" = yes ]; then need_engine; fi
+
+# Nothing is written into the checkout.
+export PYTHONDONTWRITEBYTECODE=1 RUFF_CACHE_DIR=$WORK/ruff HYPOTHESIS_STORAGE_DIRECTORY=$WORK/hypothesis
+mkdir -p "$WORK/reports"
+inventory >"$RUN/before"
+declare -A RESULT
+failed=0
+for phase in "${PHASES[@]}"; do
+    chosen=()
+    for section in $phase; do if has "$section"; then chosen+=("$section"); fi; done
+    [ ${#chosen[@]} -gt 0 ] || continue
+    run_phase "${chosen[@]}" || { failed=1; break; }
+done
+if left_behind; then failed=1; else say "nothing is left behind"; fi
+for section in "${ALL[@]}"; do
+    if has "$section"; then printf '    %-11s %s\n' "$section" "${RESULT[$section]:-not run}"; fi
+done
+exit "$failed"
