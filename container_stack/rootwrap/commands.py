@@ -29,16 +29,30 @@ STATE_DIR = "/var/lib/container-stack"
 _NAME = r"[a-z0-9][a-z0-9_-]*(?:\.[a-z0-9_-]+)*"
 _GROUP = r"[A-Za-z0-9_][A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]+)*"
 _LOOP = r"/dev/loop[0-9]+"
-_LV = rf"/dev/{_GROUP}/cs-{_NAME}"
+# Everybody may make links in /dev/shm and /dev/mqueue: no volume group is called so.
+_LV = rf"/dev/(?!shm/|mqueue/){_GROUP}/cs-{_NAME}"
 _MOUNT = rf"<state>/mounts/{_NAME}(?:/{_NAME})*"
+_IP4 = r"[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+"
+_IP6 = r"[0-9a-f]*:[0-9a-f:]*"
 
 #: The shape of every value that a template can take; ``<state>`` is the state directory.
 KINDS: Mapping[str, str] = {
     "access": "(?:rw|ro)",
+    "address4": f"{_IP4}/[0-9]+",
+    "address6": f"{_IP6}/[0-9]+",
+    "bridge": _GROUP,
     "device": rf"(?:{_LOOP}|{_LV})",
+    "digest": "[0-9a-f]{16}",
+    "gateway": f"(?:{_IP4}|{_IP6})",
     "image": rf"<state>/volumes/{_NAME}\.img",
+    "inside": "eth[0-9]",
     "loop": _LOOP,
+    "mac": "[0-9a-f][02468ace](?::[0-9a-f]{2}){5}",
     "mountpoint": _MOUNT,
+    "plug": "csp[0-9a-f]{12}",
+    "port": _GROUP,
+    # What Docker names the network namespace of a container; the host's own is "default".
+    "sandbox": "/(?:var/)?run/docker/netns/[0-9a-f]{12}",
     "size": "[1-9][0-9]*",
     "tree": "<state>/mounts",
 }
@@ -135,7 +149,9 @@ MAKE_XFS = Command("make_xfs", "mkfs.xfs -q {device:device}", 600, long=True, id
 MAKE_EXT4 = Command(
     "make_ext4", "mkfs.ext4 -q -m 0 {device:device}", 600, long=True, idempotent=False
 )
-MAKE_BTRFS = Command("make_btrfs", "mkfs.btrfs -q {device:device}", 600, long=True, idempotent=False)
+MAKE_BTRFS = Command(
+    "make_btrfs", "mkfs.btrfs -q {device:device}", 600, long=True, idempotent=False
+)
 # A clone carries the UUID of its origin, which xfs refuses to mount twice unless told.
 MOUNT_XFS = Command(
     "mount_xfs",
@@ -178,10 +194,73 @@ FILESYSTEM = (
     UNMOUNT_TREE,
 )
 
+# Networks ----------------------------------------------------------------------------------
+
+# nsenter enters the namespaces of Docker's containers only (see the kind), to run one fixed
+# command each: a process id could be that of any process, the host's own namespace included.
+# The inner programs are absolute: nsenter would look them up in PATH.
+PLUG_ADD = Command(
+    "plug_add",
+    "ip link add {host:plug} mtu {mtu:size} type veth"
+    " peer name {inside:inside} address {mac:mac} mtu {mtu:size} netns {sandbox:sandbox}",
+    idempotent=False,
+)
+PLUG_DELETE = Command("plug_delete", "ip link delete dev {host:plug}", idempotent=False)
+PLUG_UP = Command(
+    "plug_up", "nsenter --net={sandbox:sandbox} /sbin/ip link set dev {inside:inside} up"
+)
+PLUG_ADDRESS4 = Command(
+    "plug_address4",
+    "nsenter --net={sandbox:sandbox} /sbin/ip address replace {address:address4}"
+    " dev {inside:inside}",
+)
+# Docker turns IPv6 off in containers of networks without it. Duplicate address detection would
+# hold the address back for a second; whoever gave the address answers for it.
+PLUG_ENABLE6 = Command(
+    "plug_enable6",
+    "nsenter --net={sandbox:sandbox} /sbin/sysctl -q -w"
+    " net.ipv6.conf.{inside:inside}.disable_ipv6=0 net.ipv6.conf.{inside:inside}.accept_ra=0",
+)
+PLUG_ADDRESS6 = Command(
+    "plug_address6",
+    "nsenter --net={sandbox:sandbox} /sbin/ip address replace {address:address6}"
+    " dev {inside:inside} nodad",
+)
+PLUG_ROUTE = Command(
+    "plug_route",
+    "nsenter --net={sandbox:sandbox} /sbin/ip route replace default via {gateway:gateway}"
+    " dev {inside:inside} onlink",
+)
+PLUG_BRIDGE = Command(
+    "plug_bridge", "ip link set dev {host:plug} master {bridge:bridge} alias {mark:digest} up"
+)
+PLUG_READY = Command("plug_ready", "ip link set dev {host:plug} alias {mark:digest} up")
+PLUG_OVS = Command(
+    "plug_ovs",
+    "ovs-vsctl --timeout=10 --may-exist add-port {bridge:bridge} {host:plug}"
+    " -- set Interface {host:plug} external_ids:iface-id={port:port}"
+    " external_ids:attached-mac={mac:mac} external_ids:iface-status=active",
+)
+UNPLUG_OVS = Command("unplug_ovs", "ovs-vsctl --timeout=10 --if-exists del-port {host:plug}")
+
+NETWORK = (
+    PLUG_ADD,
+    PLUG_DELETE,
+    PLUG_UP,
+    PLUG_ADDRESS4,
+    PLUG_ENABLE6,
+    PLUG_ADDRESS6,
+    PLUG_ROUTE,
+    PLUG_BRIDGE,
+    PLUG_READY,
+    PLUG_OVS,
+    UNPLUG_OVS,
+)
+
 # What each driver may do, one filters file each ---------------------------------------------
 
 DRIVERS: Mapping[str, tuple[Command, ...]] = {
-    "manila": (*LOOP, *FILESYSTEM),
+    "manila": (*LOOP, *FILESYSTEM, *NETWORK),
 }
 
 

@@ -133,7 +133,7 @@ class _Pool:
             client.close()
 
 
-class _DaemonLost(Exception):
+class _DaemonLostError(Exception):
     """The daemon went away in the middle of a command that must not be run twice."""
 
 
@@ -162,7 +162,7 @@ class _Client(rootwrap_client.Client):
             # A daemon that idled out is no reason to doubt a command that it never saw.
             self._need_restart |= self._process is not None and self._process.poll() is not None
             result = self.execute(list(argv))
-        except (_DaemonLost, managers.RemoteError) as exc:
+        except (_DaemonLostError, managers.RemoteError) as exc:
             if not self._overran:
                 raise exceptions.CommandFailed(command.name, -1, f"rootwrap: {exc}") from exc
             result = (-9, "", "")
@@ -206,7 +206,7 @@ class _Client(rootwrap_client.Client):
                 raise EOFError
         except (EOFError, OSError) as exc:
             if self._overran or self._running is None or not self._running.idempotent:
-                raise _DaemonLost("the daemon went away while the command ran") from exc
+                raise _DaemonLostError("the daemon went away while the command ran") from exc
             raise
         return result
 
