@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Container interfaces on bridges that somebody else made: a Linux bridge, or Open vSwitch.
+
+A veth pair joins the two: its inner end is the container's interface, made in the container's
+network namespace at once; its outer end joins the bridge as the LAST step, so nothing flows before
+everything is set. That step also writes a mark to the link (its alias): a link without the right
+mark is half-made, or belongs to the container's life before a restart, and is made again.
+
+The namespace is named by the path that Docker gave it (``NetworkSettings.SandboxKey``), not by a
+process id: root's filters can tell a container's namespace from the host's by the path alone.
+
+A host where Docker filters bridged packets (``net.bridge.bridge-nf-call-iptables = 1``, and the
+policy of FORWARD is DROP) drops what crosses a foreign bridge until its owner allows it, for
+example by ``iptables -I DOCKER-USER -i BRIDGE -o BRIDGE -j ACCEPT``. That is the owner's to decide.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import ipaddress
+import logging
+import os
+from typing import Any
+
+from container_stack import exceptions
+from container_stack.rootwrap import commands, executor
+
+LOG = logging.getLogger(__name__)
+
+_LINKS = "/sys/class/net"
+#: RFC 791 and RFC 8200: what every link must carry.
+_LEAST_MTU = {4: 68, 6: 1280}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Plug:
+    """One interface of a container.
+
+    :param id: names it for ever; on Open vSwitch the controller's port id (``iface-id``).
+    :param bridge: an existing bridge.
+    :param mac: of the inner end.
+    :param addresses: with prefix, such as ``"10.0.0.5/24"`` and ``"fd00::5/64"``.
+    :param gateways: of default routes, at most one a family; it need not lie in a subnet.
+    :param mtu: bytes, of both ends.
+    :param interface: the inner end's name, ``eth`` and one digit.
+    :param ovs: the bridge is Open vSwitch's.
+    """
+
+    id: str
+    bridge: str
+    mac: str
+    addresses: tuple[str, ...]
+    gateways: tuple[str, ...] = ()
+    mtu: int = 1500
+    interface: str = "eth1"
+    ovs: bool = False
+
+    def __post_init__(self) -> None:
+        try:
+            families = {ipaddress.ip_interface(text).version for text in self.addresses}
+            routed = [ipaddress.ip_address(text).version for text in self.gateways]
+        except ValueError as exc:
+            raise exceptions.InvalidRequest(f"Plug {self.id}: {exc}.") from exc
+        if not families:
+            raise exceptions.InvalidRequest(f"Plug {self.id} needs an address.")
+        if len(set(routed)) < len(routed) or not families.issuperset(routed):
+            raise exceptions.InvalidRequest(
+                f"Plug {self.id}: give one gateway for each family of its addresses, or none."
+            )
+        least = max(_LEAST_MTU[family] for family in families)
+        if not least <= self.mtu <= 65535:
+            raise exceptions.InvalidRequest(
+                f"Plug {self.id}: an MTU of {self.mtu} is not within {least} and 65535."
+            )
+
+
+def host_interface(plug_id: str) -> str:
+    """Return the name of a plug's outer end: always the same, 15 characters."""
+    return "csp" + hashlib.sha256(plug_id.encode()).hexdigest()[:12]
+
+
+class Plugs:
+    """Plugs containers in and out. It keeps nothing: the kernel's links are the state."""
+
+    def __init__(self, executor: executor.Executor) -> None:
+        self._executor = executor
+
+    def plug(self, plug: Plug, sandbox: str) -> None:
+        """Give the container its interface; a repeated call changes nothing.
+
+        Call it again when the container has been started again: its old interface is gone.
+
+        :param sandbox: the path that the engine gives the running container's network namespace.
+        :raises InvalidRequest: a value is unusable, or the container isn't running (no path).
+        :raises NotFound: there is no such bridge.
+        :raises CommandFailed: a step failed; nothing is left.
+        """
+        _check_bridge(plug)
+        if not sandbox:
+            raise exceptions.InvalidRequest(
+                f"Plug {plug.id} needs a running container, which has a network namespace."
+            )
+        mark = hashlib.sha256(f"{plug} {sandbox}".encode()).hexdigest()[:16]
+        if _is_plugged(plug, mark):
+            return
+        self.unplug(plug.id, ovs=plug.ovs)
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.unplug, plug.id, ovs=plug.ovs)
+            self._make(plug, sandbox)
+            self._connect(plug, mark)
+            undo.pop_all()
+        LOG.info("Plugged %(plug)s into %(bridge)s", {"plug": plug.id, "bridge": plug.bridge})
+
+    def unplug(self, plug_id: str, *, ovs: bool = False) -> None:
+        """Remove the interface, whether or not the container lives; no error if it is gone.
+
+        :param ovs: it is, or may be, on a bridge of Open vSwitch.
+        """
+        host = host_interface(plug_id)
+        if ovs:
+            self._executor.run(commands.UNPLUG_OVS, host=host)
+        if not os.path.exists(f"{_LINKS}/{host}"):
+            return
+        try:
+            self._executor.run(commands.PLUG_DELETE, host=host)
+        except exceptions.CommandFailed:
+            # The kernel removes it with the container's namespace, perhaps just now.
+            if os.path.exists(f"{_LINKS}/{host}"):
+                raise
+        LOG.info("Unplugged %(plug)s", {"plug": plug_id})
+
+    def _make(self, plug: Plug, sandbox: str) -> None:
+        run = self._executor.run
+        place: dict[str, Any] = {"sandbox": sandbox, "inside": plug.interface}
+        run(
+            commands.PLUG_ADD,
+            host=host_interface(plug.id),
+            mtu=plug.mtu,
+            mac=plug.mac.lower(),
+            **place,
+        )
+        run(commands.PLUG_UP, **place)
+        interfaces = [ipaddress.ip_interface(text) for text in plug.addresses]
+        if any(each.version == 6 for each in interfaces):
+            run(commands.PLUG_ENABLE6, **place)
+        for each in interfaces:
+            kind = commands.PLUG_ADDRESS4 if each.version == 4 else commands.PLUG_ADDRESS6
+            run(kind, address=each.with_prefixlen, **place)
+        for text in plug.gateways:
+            run(commands.PLUG_ROUTE, gateway=str(ipaddress.ip_address(text)), **place)
+
+    def _connect(self, plug: Plug, mark: str) -> None:
+        run, host = self._executor.run, host_interface(plug.id)
+        if not plug.ovs:
+            run(commands.PLUG_BRIDGE, host=host, bridge=plug.bridge, mark=mark)
+            return
+        run(commands.PLUG_OVS, bridge=plug.bridge, host=host, port=plug.id, mac=plug.mac.lower())
+        run(commands.PLUG_READY, host=host, mark=mark)
+
+
+def _check_bridge(plug: Plug) -> None:
+    path = f"{_LINKS}/{plug.bridge}" + ("" if plug.ovs else "/bridge")
+    if "/" in plug.bridge or not os.path.isdir(path):
+        kind = "Open vSwitch" if plug.ovs else "Linux"
+        raise exceptions.NotFound(f"There is no {kind} bridge {plug.bridge!r} on this host.")
+
+
+def _is_plugged(plug: Plug, mark: str) -> bool:
+    link = f"{_LINKS}/{host_interface(plug.id)}"
+    try:
+        with open(f"{link}/ifalias", encoding="utf-8") as file:
+            if file.read().strip() != mark:
+                return False
+        return plug.ovs or os.path.basename(os.readlink(f"{link}/master")) == plug.bridge
+    except OSError:
+        return False
