@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The service's own user as an operator makes him: with one command of sudo, and the engine."""
+
+import contextlib
+import os
+import pwd
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import container_stack
+from container_stack.rootwrap import config
+
+from . import process
+
+NAME = "cstest-manila"
+SUDOERS = Path("/etc/sudoers.d") / NAME
+ENGINE_SOCKET = Path("/var/run/docker.sock")
+
+
+#: The one program that he may start through sudo, and where his own programs come from.
+DAEMON = Path(sys.prefix) / "bin/container-stack-rootwrap-daemon"
+CODE = (
+    Path(sys.prefix),
+    Path(sys.base_prefix),
+    Path(container_stack.__file__).parent,
+    Path(__file__).parent,
+)
+
+
+@contextlib.contextmanager
+def normal_user(*, home: Path, rootwrap: Path) -> Iterator[process.Identity]:
+    """Create the user, and remove him in the end.
+
+    :param rootwrap: the directory of ``rootwrap.conf``, the only argument he may give.
+    """
+    remove()
+    with contextlib.ExitStack() as undo:
+        undo.callback(remove)
+        _run("useradd", "--system", "--user-group", "--no-create-home", f"--home-dir={home}", NAME)
+        _allow_sudo(config.sudoers(NAME, str(DAEMON), str(rootwrap)), home)
+        entry = pwd.getpwnam(NAME)
+        group = ENGINE_SOCKET.stat().st_gid
+        yield process.Identity(entry.pw_uid, entry.pw_gid, (group,))
+
+
+@contextlib.contextmanager
+def reachable(*paths: Path) -> Iterator[None]:
+    """Let other users pass through the directories above these paths, for a while."""
+    with contextlib.ExitStack() as undo:
+        for directory in {parent for path in paths for parent in (path, *path.resolve().parents)}:
+            mode = stat.S_IMODE(directory.stat().st_mode)
+            if directory.is_dir() and not mode & stat.S_IXOTH:
+                undo.callback(directory.chmod, mode)
+                directory.chmod(mode | stat.S_IXOTH)
+        yield
+
+
+def remove() -> None:
+    """Remove the user and what he may do, also when an earlier run was killed."""
+    SUDOERS.unlink(missing_ok=True)
+    with contextlib.suppress(KeyError):
+        pwd.getpwnam(NAME)
+        _run("userdel", NAME)
+
+
+def owned_files(uid: int, *directories: str) -> list[str]:
+    """Return the files of this user below the directories."""
+    found = []
+    for directory in directories:
+        for folder, folders, files in os.walk(directory):
+            for name in (*folders, *files):
+                path = os.path.join(folder, name)
+                with contextlib.suppress(OSError):
+                    if os.lstat(path).st_uid == uid:
+                        found.append(path)
+    return found
+
+
+def _allow_sudo(line: str, directory: Path) -> None:
+    draft = directory / "sudoers"
+    draft.write_text(line)
+    draft.chmod(0o440)
+    # A broken file in sudoers.d breaks sudo for everybody: it is checked before it gets there.
+    _run("visudo", "--check", "--file", str(draft))
+    _run("install", "--mode=0440", str(draft), str(SUDOERS))
+    _run("visudo", "--check")
+
+
+def _run(*argv: str) -> None:
+    result = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, f"{' '.join(argv)}: {result.stdout}{result.stderr}"

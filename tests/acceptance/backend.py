@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A share service with one back end, run by root or by the service's own user."""
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from . import account, manila, process, rest
+
+_READY = "Finished initialization of driver"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Place:
+    """Where and as whom a share service runs, before it has options.
+
+    :param name: of the back end.
+    :param directory: all that it writes is below.
+    :param rootwrap: the directory of its ``rootwrap.conf``, which only root may write.
+    """
+
+    name: str
+    directory: Path
+    rootwrap: Path
+    identity: process.Identity
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Backend:
+    """A running share service."""
+
+    place: Place
+    plane: manila.ControlPlane
+    service: process.Process
+
+    @property
+    def host(self) -> str:
+        """The back end's name in Manila."""
+        return f"{manila.HOST}@{self.place.name}"
+
+    def client(self, project: str = "sailors") -> rest.Client:
+        """Return a project's client."""
+        return self.plane.client(project, self.service)
+
+    def restart(self) -> None:
+        """Start the service again after its end, and wait until it takes orders."""
+        before = self._starts()
+        self.service.start()
+        self._wait_until_ready(before)
+
+    def wait_until_ready(self) -> None:
+        """Wait until the service takes orders and the scheduler knows its pools."""
+        self._wait_until_ready(0)
+        client = self.client()
+        client.wait(f"a pool of {self.host}", lambda: client.pools(self.host))
+
+    def _wait_until_ready(self, before: int) -> None:
+        # The API's word on a service outlives the service by a minute; its log doesn't.
+        what = f"share service {self.place.name}"
+        process.wait_for(what, lambda: self._starts() > before, processes=[self.service])
+
+    def _starts(self) -> int:
+        """Return how often the service has said that it is ready."""
+        return self.service.log.read_text(errors="replace").count(_READY)
+
+
+@contextlib.contextmanager
+def running(
+    plane: manila.ControlPlane,
+    name: str,
+    options: Callable[[Place], Mapping[str, object]],
+    *,
+    normal_user: bool,
+) -> Iterator[Backend]:
+    """Run a share service whose back end has these options.
+
+    :param normal_user: run it as a user of its own instead of as root.
+    """
+    with contextlib.ExitStack() as undo:
+        place = undo.enter_context(_place(plane.directory / name, normal_user=normal_user))
+        config = place.directory / "share.conf"
+        backend_options = {"share_backend_name": name, **options(place)}
+        manila.write_config(
+            config, manila.share_service_options(name, place.directory, backend_options)
+        )
+        service = manila.service(
+            "manila-share",
+            place.directory,
+            [plane.config, config],
+            name=f"manila-share-{name}",
+            identity=place.identity,
+        )
+        backend = Backend(place, plane, undo.enter_context(service))
+        backend.wait_until_ready()
+        yield backend
+
+
+@contextlib.contextmanager
+def _place(directory: Path, *, normal_user: bool) -> Iterator[Place]:
+    rootwrap = directory.with_name(f"{directory.name}.rootwrap")
+    for path in (directory, rootwrap):
+        path.mkdir(mode=0o755)
+    with contextlib.ExitStack() as undo:
+        identity = process.ROOT
+        if normal_user:
+            undo.enter_context(account.reachable(directory, rootwrap, *account.CODE))
+            identity = undo.enter_context(account.normal_user(home=directory, rootwrap=rootwrap))
+        os.chown(directory, identity.user, identity.group)
+        yield Place(directory.name, directory, rootwrap, identity)
