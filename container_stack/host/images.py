@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Docker Engine's images, without a registry; archives stream through and fit any memory."""
+
+import contextlib
+import dataclasses
+import datetime
+import json
+import logging
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import IO, Any
+
+from container_stack import exceptions
+from container_stack.host import containers, engine_client, engine_json
+
+LOG = logging.getLogger(__name__)
+
+CHUNK = 1024 * 1024
+#: Seconds that the engine may keep silent while it unpacks layers.
+PATIENCE = 600.0
+
+_LOADED = re.compile(r"Loaded image(?: ID)?: (\S+)")
+
+#: A tar archive: a file, or its bytes in any pieces.
+Archive = IO[bytes] | Iterable[bytes]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Image:
+    """An image in the engine.
+
+    :param id: sha256:... of its configuration; the same archive has the same id everywhere.
+    :param tags: references; none for an image that is known by id only.
+    :param size: bytes, with all layers.
+    :param architecture: as the engine names it: amd64, arm64.
+    """
+
+    id: str
+    tags: tuple[str, ...]
+    size: int
+    created: datetime.datetime | None
+    labels: Mapping[str, str]
+    architecture: str
+
+
+class Images:
+    """The images of one engine. A reference is name, name:tag or id everywhere."""
+
+    def __init__(self, engine: containers.Engine) -> None:
+        self._connection = engine.connection
+
+    def find(self, reference: str) -> Image | None:
+        """Return an image, or None when this engine hasn't got it."""
+        try:
+            with self._connection.use() as client:
+                return _image(client.inspect_image(reference))
+        except exceptions.NotFound:
+            return None
+
+    def import_tar(self, stream: Archive, reference: str, changes: Sequence[str] = ()) -> Image:
+        """Make an image of one layer from a root file system and return it.
+
+        :param reference: the tag that it gets; whoever had it loses it.
+        :param changes: Dockerfile lines: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, USER, VOLUME...
+        :raises InvalidRequest: no tar archive, or a bad reference or change.
+        """
+        repository, tag = _split(reference)
+        source = _Source(stream)
+        with source.reporting(), self._connection.use(PATIENCE) as client:
+            answer = client.import_image(
+                src=iter(source),
+                repository=repository,
+                tag=tag,
+                changes=list(changes),
+            )
+            messages = [json.loads(line) for line in answer.splitlines()]
+        _raise_errors(messages)
+        LOG.info("Imported image %(reference)s", {"reference": reference})
+        return self._get(messages[-1]["status"])
+
+    def load(self, stream: Archive) -> list[Image]:
+        """Unpack an archive that :meth:`save` made and return the images in it; idempotent.
+
+        Layers that the engine has are read and not stored again.
+
+        :raises InvalidRequest: no image archive.
+        """
+        source = _Source(stream)
+        with source.reporting(), self._connection.use(PATIENCE) as client:
+            messages = list(client.load_image(iter(source)))
+        _raise_errors(messages)
+        text = "".join(message.get("stream", "") for message in messages)
+        found = {image.id: image for image in map(self._get, _LOADED.findall(text))}
+        LOG.info("Loaded images %(ids)s", {"ids": ", ".join(found)})
+        return list(found.values())
+
+    def save(self, references: Sequence[str]) -> Iterator[bytes]:
+        """Yield an archive of images; layers that they share are in it once.
+
+        Saved by id an image loses its tags; saved by name it keeps that name.
+
+        :raises NotFound: one of them is missing.
+        """
+        if not references:
+            raise exceptions.InvalidRequest("There are no images to save; name some.")
+        with self._connection.use(PATIENCE) as client:
+            yield from client.save_images(list(references), CHUNK)
+
+    def tag(self, image: str, reference: str) -> None:
+        """Give an image one more name, taking it from whoever had it; idempotent."""
+        repository, tag = _split(reference)
+        with self._connection.use() as client:
+            client.tag(image, repository, tag)
+
+    def remove(self, reference: str) -> None:
+        """Take a name away, and the image with its last name; by id, the image. Idempotent.
+
+        :raises Busy: a container uses the image, or it has several names and was given by id.
+        """
+        with contextlib.suppress(exceptions.NotFound), self._connection.use() as client:
+            client.remove_image(reference)
+            LOG.info("Removed image %(reference)s", {"reference": reference})
+
+    def _get(self, reference: str) -> Image:
+        image = self.find(reference)
+        if image is None:
+            raise exceptions.NotFound(f"Image {reference} was removed meanwhile; try again.")
+        return image
+
+
+class _Source:
+    """Reads an archive for the SDK, and keeps its reading errors apart from the engine's."""
+
+    def __init__(self, stream: Archive) -> None:
+        self._stream = stream
+        self._error: Exception | None = None
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            if isinstance(self._stream, Iterable) and not hasattr(self._stream, "read"):
+                yield from self._stream
+            else:
+                while chunk := self._stream.read(CHUNK):
+                    yield chunk
+        except Exception as exc:
+            self._error = exc
+            raise
+
+    @contextlib.contextmanager
+    def reporting(self) -> Iterator[None]:
+        """Raise what the stream raised, if that is why the body failed."""
+        try:
+            yield
+        except exceptions.ContainerStackError:
+            if self._error is not None:
+                raise self._error from None
+            raise
+
+
+def _split(reference: str) -> tuple[str, str]:
+    """Return repository and tag; a colon before a slash belongs to a registry's port."""
+    repository, colon, tag = reference.rpartition(":")
+    if not colon or "/" in tag:
+        repository, tag = reference, "latest"
+    if not repository or not tag or "@" in reference:
+        raise exceptions.InvalidRequest(f"{reference!r} is no image name; give name:tag.")
+    return repository, tag
+
+
+def _raise_errors(messages: Iterable[Mapping[str, Any]]) -> None:
+    """Raise what the engine says inside an answer that began well."""
+    for message in messages:
+        if "error" in message:
+            raise _archive_error(500, message["error"])
+
+
+def _archive_error(status: int, text: str) -> exceptions.ContainerStackError:
+    error = engine_client.api_error(status, text)
+    if type(error) is exceptions.ContainerStackError:
+        return exceptions.InvalidRequest(f"The engine can't read the archive: {text}.")
+    return error
+
+
+def _image(data: Mapping[str, Any]) -> Image:
+    return Image(
+        id=data["Id"],
+        tags=tuple(data.get("RepoTags") or ()),
+        size=data["Size"],
+        created=engine_json.timestamp(data.get("Created")),
+        labels=(data.get("Config") or {}).get("Labels") or {},
+        architecture=data["Architecture"],
+    )
