@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The files that an operator installs for privileged commands."""
+
+import configparser
+import stat
+from pathlib import Path
+
+import pytest
+
+from container_stack import exceptions
+from container_stack.rootwrap import commands, config
+
+ETC = Path(__file__).parents[2] / "etc" / "container-stack"
+
+
+@pytest.mark.parametrize("driver", commands.DRIVERS)
+def test_the_shipped_filters_are_the_generated_ones(driver):
+    shipped = (ETC / "rootwrap.d" / f"{driver}.filters").read_text(encoding="utf-8")
+    assert shipped == commands.filters(driver), "run: python tools/generate.py"
+
+
+def test_the_shipped_configuration_is_the_generated_one():
+    texts = config.texts("/etc/container-stack", commands.DRIVERS)
+    shipped = (ETC / "rootwrap.conf").read_text(encoding="utf-8")
+    assert shipped == texts["rootwrap.conf"]
+    assert {path.name for path in (ETC / "rootwrap.d").iterdir()} == {
+        f"{driver}.filters" for driver in commands.DRIVERS
+    }
+
+
+def test_the_shipped_sudoers_sample_admits_the_daemon_with_our_configuration_alone():
+    lines = (ETC / "sudoers.sample").read_text(encoding="utf-8").splitlines()
+    rules = [line for line in lines if line and not line.startswith("#")]
+    assert len(rules) == 1
+    command = rules[0].partition("NOPASSWD: ")[2].split()
+    assert command[0].startswith("/")
+    assert command[0].endswith("/container-stack-rootwrap-daemon")
+    assert command[1:] == ["/etc/container-stack/rootwrap.conf"]
+
+
+def test_programs_are_looked_up_in_the_systems_directories_alone():
+    parser = configparser.RawConfigParser()
+    parser.read(ETC / "rootwrap.conf", encoding="utf-8")
+    directories = parser["DEFAULT"]["exec_dirs"].split(",")
+    assert directories == ["/sbin", "/usr/sbin", "/bin", "/usr/bin"]
+
+
+def test_installed_files_can_be_read_by_all_and_written_by_their_owner(tmp_path):
+    written = config.install(tmp_path / "etc", ["manila"], "/srv/shares")
+    assert [path.relative_to(tmp_path / "etc").as_posix() for path in written] == [
+        "rootwrap.conf",
+        "rootwrap.d/manila.filters",
+    ]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in written} == {0o644}
+    assert "/srv/shares/volumes/" in written[1].read_text(encoding="utf-8")
+    assert f"filters_path = {tmp_path}/etc/rootwrap.d" in written[0].read_text(encoding="utf-8")
+
+
+def test_an_unknown_driver_is_refused_by_name_and_nothing_is_written(tmp_path):
+    with pytest.raises(exceptions.InvalidRequest, match=r"'nova'.*manila"):
+        config.install(tmp_path / "etc", ["nova"])
+    assert not (tmp_path / "etc").exists()
+
+
+def test_the_sudoers_line_is_a_single_rule_for_one_user():
+    line = config.sudoers("manila", "/usr/bin/daemon", "/etc/cs")
+    assert line == "manila ALL=(root) NOPASSWD: /usr/bin/daemon /etc/cs/rootwrap.conf\n"
