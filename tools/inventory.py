@@ -36,7 +36,7 @@ def ours(run: str, *texts: str) -> bool:
 def of_engine() -> Iterator[str]:
     """Return containers, networks and volumes; none if no engine answers."""
     try:
-        client = docker.APIClient(version="auto", timeout=10)
+        client = docker.from_env(version="auto", timeout=10).api
     except docker.errors.DockerException:
         return
     for item in client.containers(all=True):

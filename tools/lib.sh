@@ -54,13 +54,13 @@ begin() {
     chmod 1777 "$RUN"
     export TMPDIR=$RUN CONTAINER_STACK_RUN=$RUN PIP_CACHE_DIR=${PIP_CACHE_DIR:-$WORK/pip}
     at_exit clean_directory "$RUN"
-    at_exit end_jobs
 }
 
 clean_up() {
-    local status=$? step
+    local status=$? step pid
     trap - EXIT
     trap '' INT TERM HUP
+    for pid in "${!JOBS[@]}"; do end_group "$pid"; done
     for ((step = ${#UNDO[@]} - 1; step >= 0; step--)); do
         eval "${UNDO[step]}" || say "clean-up failed: ${UNDO[step]}" >&2
     done
@@ -103,11 +103,6 @@ run_job() {
     end_group "$pid" # what it left running
     unset "JOBS[$pid]"
     return "$status"
-}
-
-end_jobs() {
-    local pid
-    for pid in "${!JOBS[@]}"; do end_group "$pid"; done
 }
 
 # end_group PID: ask a process group to end, as Ctrl-C does; kill what is left of it after 30 s.
@@ -235,7 +230,8 @@ need_engine() {
     rm -f "$engine/pid"
     remember_network
     set -m
-    dockerd --data-root "$engine/data" --exec-root "$engine/run" --pidfile "$engine/pid" \
+    # Also when this script is killed, it ends.
+    setpriv --pdeathsig TERM dockerd --data-root "$engine/data" --exec-root "$engine/run" --pidfile "$engine/pid" \
         "${args[@]}" </dev/null >"$engine/log" 2>&1 &
     pid=$!
     set +m
@@ -249,8 +245,18 @@ need_engine() {
     die "dockerd doesn't start; its log, $engine/log, ends above."
 }
 
-# stop_engine PID: stop the engine that we started and take away what it leaves on the host.
+# stop_engine PID: empty the engine that we started, but for images; stop it; take away what it
+# leaves on the host.
 stop_engine() {
+    timeout 60 "$VENV/bin/python" - <<'END' || say "The engine's containers and networks may be left." >&2
+import docker
+client = docker.from_env()
+for container in client.containers.list(all=True, ignore_removed=True):
+    container.remove(force=True, v=True)
+client.networks.prune()
+for volume in client.volumes.list():
+    volume.remove(force=True)
+END
     end_group "$1"
     # Whatever it ran (containerd, shims) names the engine's own run directory.
     pkill -KILL -f -- "$WORK/engine/run" || true
