@@ -1,0 +1,307 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The language of Samba: access rules, export locations, and what a share server's container is.
+
+Everything but :class:`Samba` is a function of its arguments. Inside the container one program
+answers, ``share-server``; it checks again all that it is told, and each change of a share is one
+run of it.
+"""
+
+import dataclasses
+import ipaddress
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from container_stack import exceptions
+from container_stack.host import containers
+from container_stack.shares import image
+
+SHARE_SERVER = "/usr/libexec/share-server"
+#: Accounts of the image's own.
+RESERVED_USERS = frozenset({"root", "nobody", "share"})
+RESERVED_SHARES = frozenset({"global", "homes", "printers"})
+
+#: smbd begins as root and acts on files as the user who logged in: for that it changes its user
+#: and groups. It needs nothing else; without either of these it stops at once.
+CAPABILITIES = ("SETGID", "SETUID")
+#: Any process may listen on the SMB port, so none needs NET_BIND_SERVICE.
+SYSCTLS = {"net.ipv4.ip_unprivileged_port_start": "445"}
+#: Samba counts on 16384 open files for each client, as Windows has.
+ULIMITS = {"nofile": (65536, 65536)}
+
+_USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
+_SHARE = re.compile(r"(?!.*\.\.)[a-z0-9][a-z0-9._-]{0,62}")
+_KEY = re.compile(r"key (?P<user>\S+) (?P<key>[0-9a-f]{40})")
+
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rule:
+    """Who may use a share, or from where.
+
+    User rules say WHO and ip rules say FROM WHERE: with both, a user needs both. A share without
+    user rules admits nobody, wherever they are.
+
+    :param kind: ``user`` or ``ip``.
+    :param to: a user's name as POSIX has it in lower case, or an IP address or network.
+    :param level: ``rw``, or ``ro`` for a user who may only read.
+    :raises InvalidRequest: the name, the network or the level is none.
+    :raises NotSupported: SMB has no rule of this kind, or not with this level.
+    """
+
+    kind: str
+    to: str
+    level: str = "rw"
+
+    def __post_init__(self) -> None:
+        if self.level not in ("rw", "ro"):
+            raise exceptions.InvalidRequest(f"Access level {self.level!r} is not rw or ro.")
+        if self.kind == "user":
+            _check_user(self.to)
+        elif self.kind == "ip":
+            _network(self.to)
+            if self.level == "ro":
+                raise exceptions.NotSupported(
+                    "An ip rule says from where users connect and can't be ro; "
+                    "make the users' rules ro."
+                )
+        else:
+            raise exceptions.NotSupported(
+                f"A CIFS share has no access rules of type {self.kind!r}; use user or ip."
+            )
+
+
+def _check_user(name: str) -> None:
+    if not _USER.fullmatch(name):
+        raise exceptions.InvalidRequest(
+            f"{name!r} can't be a user: use 1 to 32 of a-z, 0-9, '_' and '-', "
+            "and a letter or '_' first."
+        )
+    if name in RESERVED_USERS:
+        raise exceptions.InvalidRequest(f"{name} is the server's own; use another user name.")
+
+
+def _network(text: str) -> _Network:
+    try:
+        network = ipaddress.ip_network(text, strict=False)
+    except ValueError as exc:
+        raise exceptions.InvalidRequest(f"{text!r} is not an IP address or network.") from exc
+    if "%" in str(network):
+        raise exceptions.InvalidRequest(f"{text!r} has a zone, which only its own host knows.")
+    return network
+
+
+def _to_samba(network: _Network) -> str:
+    """Samba takes "/128" for an address and then admits all of IPv6; it understands a mask."""
+    return network.with_netmask if network.prefixlen > 99 else str(network)
+
+
+def _from_samba(text: str) -> str:
+    address, _, mask = text.partition("/")
+    if ":" not in mask:
+        return text
+    return f"{address}/{int(ipaddress.IPv6Address(mask)).bit_count()}"
+
+
+def section(share: str, rules: Iterable[Rule]) -> str:
+    """Return the share's section for Samba, or "" when nobody is to get in.
+
+    An empty list of valid users admits everybody, so there is no section with one.
+
+    :raises InvalidRequest: the share can't have this name, or a user has two rules.
+    """
+    _check_share(share)
+    levels: dict[str, str] = {}
+    networks: set[str] = set()
+    for rule in rules:
+        if rule.kind == "ip":
+            networks.add(_to_samba(_network(rule.to)))
+        elif levels.setdefault(rule.to, rule.level) != rule.level:
+            raise exceptions.InvalidRequest(f"The rules for user {rule.to} contradict each other.")
+    if not levels:
+        return ""
+    lists = {
+        "valid users": sorted(levels),
+        "read list": sorted(user for user, level in levels.items() if level == "ro"),
+        "hosts allow": sorted(networks),
+    }
+    fixed = f"path = /shares/{share}/data\nread only = no\n"
+    return fixed + "".join(f"{key} = {' '.join(each)}\n" for key, each in lists.items() if each)
+
+
+def _check_share(name: str) -> None:
+    if not _SHARE.fullmatch(name) or name in RESERVED_SHARES:
+        raise exceptions.InvalidRequest(
+            f"{name!r} can't name a share: use 1 to 63 of a-z, 0-9, '.', '_' and '-'."
+        )
+
+
+def export_location(address: str, share: str) -> str:
+    r"""Return what a client connects to: ``\\192.0.2.5\NAME``.
+
+    Windows takes no colons in a path, so IPv6 becomes ``\\2001-db8--5.ipv6-literal.net\NAME``,
+    which it resolves by itself.
+    """
+    ip = ipaddress.ip_address(address)
+    host = str(ip) if ip.version == 4 else str(ip).replace(":", "-") + ".ipv6-literal.net"
+    return rf"\\{host}\{share}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ContainerSettings:
+    """What an operator may choose for share servers.
+
+    :param memory: bytes; 10 MB serve nobody, each client takes 2 to 3 MB more.
+    :param pids: processes and threads. The image admits 200 clients with 17 each.
+    :param start_timeout: seconds until a started server must answer.
+    """
+
+    image: str = image.REFERENCE
+    memory: int = 1024**3
+    pids: int = 4096
+    start_timeout: float = 60.0
+
+
+def container_spec(
+    settings: ContainerSettings,
+    *,
+    name: str,
+    labels: Mapping[str, str],
+    shares_directory: str,
+    state_volume: str,
+) -> containers.ContainerSpec:
+    """Return a share server's container, which has no network yet.
+
+    Its root is read-only. It writes to its volume (accounts, passwords, the shares' sections),
+    to memory (locks, sessions), and to what is mounted below ``shares_directory`` on the host,
+    before or after it starts. Where nothing is mounted it can't write.
+
+    :param shares_directory: on a mount with shared propagation; one directory below for each share.
+    :param state_volume: a volume of the engine's; who has it has the passwords.
+    """
+    return containers.ContainerSpec(
+        name=name,
+        image=settings.image,
+        labels=labels,
+        mounts=(
+            containers.Mount("", "/run", kind="tmpfs", size=64 * 1024**2, mode=0o755),
+            containers.Mount(state_volume, "/var/lib/samba", kind="volume"),
+            containers.Mount(shares_directory, "/shares", read_only=True, propagation="rslave"),
+        ),
+        capabilities=CAPABILITIES,
+        read_only_root=True,
+        no_new_privileges=True,
+        memory=settings.memory,
+        pids=settings.pids,
+        sysctls=SYSCTLS,
+        ulimits=ULIMITS,
+        restart="unless-stopped",
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Session:
+    """A client that is connected now.
+
+    :param address: its IP address.
+    :param shares: those it has opened, sorted.
+    :param dialect: as SMB3_11.
+    :param cipher: as AES-128-GCM.
+    """
+
+    user: str
+    address: str
+    shares: tuple[str, ...]
+    dialect: str
+    cipher: str
+
+
+class Samba:
+    """The Samba of one running share server.
+
+    Every method is one run of ``share-server`` in the container. Each may be repeated, also after
+    a crash in the middle of it, and changes of one server wait for each other.
+
+    :raises CommandFailed: it failed, and may be repeated.
+    """
+
+    def __init__(self, engine: containers.Engine, container_id: str) -> None:
+        self._engine = engine
+        self._container_id = container_id
+
+    def wait_ready(self, timeout: float) -> None:
+        """Return when clients can connect.
+
+        :param timeout: seconds, rounded up to whole ones.
+        """
+        seconds = math.ceil(timeout)
+        self._run("ready", str(seconds), timeout=seconds + 10.0)
+
+    def set_share(self, name: str, rules: Iterable[Rule]) -> Mapping[str, str]:
+        """Serve a share to exactly these users from exactly these networks.
+
+        Connections that the new rules no longer admit are closed, those of users who may no
+        longer write too, and no others. Who may write from now on can do so when he connects
+        next.
+
+        :returns: each user's password. A user has one password for all shares of a server, until
+            no rule names him.
+        :raises InvalidRequest: the share can't have this name, or a user has two rules.
+        :raises CommandFailed: also when the share's volume isn't mounted.
+        """
+        wanted = section(name, rules)
+        answer = self._run("set", name, stdin=wanted.encode())
+        return {m["user"]: m["key"] for m in map(_KEY.fullmatch, answer.splitlines()) if m}
+
+    def remove_share(self, name: str) -> None:
+        """Stop serving a share, if it is served, and let go of its volume.
+
+        When this returns the host can unmount it.
+        """
+        _check_share(name)
+        self._run("remove", name)
+
+    def shares(self) -> Mapping[str, frozenset[Rule]]:
+        """Return the rules of every share that somebody may use."""
+        found: dict[str, set[Rule]] = {}
+        for line in self._run("list").splitlines():
+            kind, share, *rest = line.split()
+            rules = found.setdefault(share, set())
+            if kind == "user":
+                rules.add(Rule("user", rest[0], rest[1]))
+            elif kind == "from":
+                rules.add(Rule("ip", _from_samba(rest[0])))
+        return {share: frozenset(rules) for share, rules in found.items()}
+
+    def sessions(self) -> list[Session]:
+        """Return the clients that are connected now."""
+        status: dict[str, dict[str, dict[str, Any]]] = json.loads(self._run("sessions"))
+        return [_session(each, status["tcons"]) for each in status["sessions"].values()]
+
+    def _run(self, *words: str, stdin: bytes = b"", timeout: float = 60.0) -> str:
+        result = self._engine.exec(
+            self._container_id, [SHARE_SERVER, *words], stdin=stdin, timeout=timeout
+        )
+        if result.exit_code:
+            raise exceptions.CommandFailed(
+                f"share-server {words[0]}",
+                result.exit_code,
+                result.stderr.decode(errors="replace"),
+            )
+        return result.stdout.decode(errors="replace")
+
+
+def _session(session: Mapping[str, Any], tcons: Mapping[str, Mapping[str, Any]]) -> Session:
+    opened = {
+        tcon["service"] for tcon in tcons.values() if tcon["session_id"] == session["session_id"]
+    }
+    return Session(
+        user=session["username"],
+        address=session["remote_machine"],
+        shares=tuple(sorted(opened - {"IPC$"})),
+        dialect=session["session_dialect"],
+        cipher=session["encryption"]["cipher"],
+    )
