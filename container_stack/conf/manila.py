@@ -128,6 +128,7 @@ def settings(get: Callable[[str], Any], owner: str) -> assembly.Settings:
     :param owner: names this back end among all on this host.
     """
     pool_size = get("container_stack_pool_size_gb")
+    lvm = get("container_stack_storage") == "lvm"
     return assembly.Settings(
         owner=owner,
         state_dir=get("container_stack_state_dir").rstrip("/"),
@@ -138,7 +139,7 @@ def settings(get: Callable[[str], Any], owner: str) -> assembly.Settings:
         storage=get("container_stack_storage"),
         filesystem=get("container_stack_filesystem"),
         pool_size=pool_size * GIB if pool_size else None,
-        volume_group=get("container_volume_group"),
+        volume_group=get("container_volume_group") if lvm else None,
         thin_pool=get("container_stack_thin_pool"),
         linux_bridge=get("container_linux_bridge_name"),
         ovs_bridge=get("container_ovs_bridge_name"),

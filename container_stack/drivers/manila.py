@@ -31,12 +31,13 @@ GIB = 1024**3
 SPEC = "spec"
 
 
-class ContainerShareDriver(driver.ShareDriver):
+class ContainerShareDriver(driver.ShareDriver):  # type: ignore[misc]
     """Serves CIFS shares from containers, one for each share server of Manila's."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__([True], *args, config_opts=[conf.OPTS], **kwargs)
         self.ipv6_implemented = True
+        self._settings: assembly.Settings
         self._shares: service.ShareService
 
     # Start --------------------------------------------------------------------------------
@@ -45,12 +46,13 @@ class ContainerShareDriver(driver.ShareDriver):
         """Put the parts together; Manila has forked by now, so connections may be made."""
         with _translated():
             owner = f"manila-{self.configuration.config_group}"
-            self._shares = assembly.open_service(conf.settings(self.configuration.safe_get, owner))
+            self._settings = conf.settings(self.configuration.safe_get, owner)
+            self._shares = assembly.open_service(self._settings)
 
     def check_for_setup_error(self) -> None:
         """Refuse to start on a host that can't serve, and finish what a crash left."""
         with _translated():
-            assembly.check(self._shares)
+            assembly.check(self._settings)
             health = self._shares.recover()
         if health.finished:
             LOG.info("Removed what a crash left: %(ids)s", {"ids": ", ".join(health.finished)})
@@ -209,7 +211,7 @@ class ContainerShareDriver(driver.ShareDriver):
             }
         )
 
-    def _servers(self) -> list[model.Server]:
+    def _servers(self) -> Sequence[model.Server]:
         return self._shares.servers.list()
 
 
@@ -223,7 +225,7 @@ def _spec(network_info: Sequence[dict[str, Any]]) -> model.ServerSpec:
         )
     allocation = info["network_allocations"][0]
     subnet = model.Subnet(
-        id=info["neutron_subnet_id"] or f"{info['segmentation_id'] or 0}-{allocation['cidr']}",
+        id=info["neutron_subnet_id"] or _subnet_name(info["segmentation_id"], allocation["cidr"]),
         cidr=allocation["cidr"],
         gateway=allocation["gateway"] or None,
         mtu=allocation["mtu"] or None,
@@ -235,6 +237,11 @@ def _spec(network_info: Sequence[dict[str, Any]]) -> model.ServerSpec:
         mac=allocation["mac_address"] or None,
         port_id=allocation["id"] if info["neutron_subnet_id"] else None,
     )
+
+
+def _subnet_name(segmentation_id: int | None, cidr: str) -> str:
+    """Return what everybody on a subnet of Manila's standalone plug-in calls it."""
+    return f"{segmentation_id or 0}-{cidr}".translate(str.maketrans("/:", "_."))
 
 
 def _locations(share: model.Share) -> list[dict[str, Any]]:

@@ -96,6 +96,7 @@ class Container:
 
     :param state: created, running, paused, restarting, removing, exited or dead.
     :param pid: of its process 1 on the engine's host; None when it doesn't run, and in lists.
+    :param sandbox: path of its network namespace on the engine's host; None as for ``pid``.
     :param exit_code: of its last run; None while it runs or when it never ran.
     :param started_at: None when it never ran, and in lists.
     :param addresses: by network; a stopped container shows its fixed addresses.
@@ -107,6 +108,7 @@ class Container:
     image_id: str
     state: str
     pid: int | None
+    sandbox: str | None
     exit_code: int | None
     labels: Mapping[str, str]
     started_at: datetime.datetime | None

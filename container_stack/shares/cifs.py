@@ -28,8 +28,9 @@ RESERVED_SHARES = frozenset({"global", "homes", "printers"})
 CAPABILITIES = ("SETGID", "SETUID")
 #: Any process may listen on the SMB port, so none needs NET_BIND_SERVICE.
 SYSCTLS = {"net.ipv4.ip_unprivileged_port_start": "445"}
-#: Samba counts on 16384 open files for each client, as Windows has.
-ULIMITS = {"nofile": (65536, 65536)}
+#: Samba counts on 16384 open files for each client, as Windows has. More is refused where the
+#: engine itself has less and may not raise its own limit.
+ULIMITS = {"nofile": (16384, 16384)}
 
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 _SHARE = re.compile(r"(?!.*\.\.)[a-z0-9][a-z0-9._-]{0,62}")

@@ -10,6 +10,7 @@ lock dies with its holder; so a name with a suffix and a free lock means a crash
 import contextlib
 import logging
 import os
+from collections.abc import Sequence
 
 from container_stack import exceptions
 from container_stack.host import containers, locks
@@ -90,7 +91,7 @@ class ShareServers:
             raise exceptions.NotFound(f"There is no share server {server_id} on this host.")
         return found[0]
 
-    def list(self) -> list[model.Server]:
+    def list(self) -> Sequence[model.Server]:
         """Return every server of this owner, by id, in one call to the engine."""
         return sorted(self._list({}), key=lambda server: server.id)
 
@@ -100,7 +101,7 @@ class ShareServers:
         :raises NotFound: there is none with this id.
         """
         server = self.get(server_id)
-        if server.state == "active" and not self._wires.needs_care:
+        if server.state == "active" and self._wires.lasting:
             return server
         with self._locks.hold(f"server-{server_id}"):
             return self._started(self.get(server_id))
@@ -123,14 +124,13 @@ class ShareServers:
         return os.path.join(self._tree, server_id)
 
     def samba(self, server: model.Server) -> cifs.Samba:
-        """Return the one who speaks to the Samba of this server."""
+        """Return the Samba of a server."""
         return cifs.Samba(self._engine, server.container_id)
 
     def _make(self, spec: model.ServerSpec) -> model.Server:
-        os.makedirs(self.directory(spec.id), mode=0o755, exist_ok=True)
+        self._make_directory(spec.id)
         labels = self._labels(spec.id)
         self._engine.create_volume(_volume(spec.id), labels)
-        network = self._wires.prepare(spec)
         container = cifs.container_spec(
             self._container,
             name=PREFIX + spec.id + CREATING,
@@ -138,11 +138,23 @@ class ShareServers:
             shares_directory=self.directory(spec.id),
             state_volume=_volume(spec.id),
         )
-        container_id = self._engine.create(self._wires.attach(container, spec, network))
+        try:
+            with self._wires.attached(container, spec) as wired:
+                container_id = self._engine.create(wired)
+        except exceptions.NotFound as exc:
+            raise exceptions.HostNotReady(
+                f"{exc} Make it by `container-stack image build samba`."
+            ) from exc
         self._engine.start(container_id)
         server = self._served(model.Server(spec, "active", container_id))
         self._engine.rename(container_id, PREFIX + spec.id)
         return server
+
+    def _make_directory(self, server_id: str) -> None:
+        directory = self.directory(server_id)
+        os.makedirs(directory, exist_ok=True)
+        # Root in the container is nobody special here, and must get in whatever our umask is.
+        os.chmod(directory, 0o755)  # noqa: S103
 
     def _started(self, server: model.Server) -> model.Server:
         if server.state != "active":
@@ -196,7 +208,7 @@ class ShareServers:
         labels = {"container_stack.kind": model.KIND, "container_stack.owner": self._owner}
         return labels | ({"container_stack.id": server_id} if server_id else {})
 
-    def _list(self, labels: dict[str, str]) -> list[model.Server]:
+    def _list(self, labels: dict[str, str]) -> Sequence[model.Server]:
         return [_server(each) for each in self._engine.list(self._labels() | labels)]
 
 

@@ -9,7 +9,8 @@ server and how far its making or unmaking has come. A driver keeps nothing in me
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent import futures
 
 from container_stack import exceptions
 from container_stack.host import filesystem, locks, storage
@@ -21,6 +22,8 @@ LOG = logging.getLogger(__name__)
 SERVER = "server"
 STATE = "state"
 CREATING, READY, DELETING = "creating", "ready", "deleting"
+#: Things brought back at once; the engine is fastest with about eight.
+WORKERS = 8
 
 
 class ShareService:
@@ -78,7 +81,7 @@ class ShareService:
                 volume = self._volumes.create(share_id, size, owner=self._owner, labels=labels)
                 undo.callback(self._remove, volume)
                 self._mount(volume)
-                volume = self._volumes.set_labels(share_id, {SERVER: server_id, STATE: READY})
+                volume = self._volumes.set_labels(share_id, {STATE: READY})
                 undo.pop_all()
         LOG.info("Created share %(id)s on server %(server)s", {"id": share_id, "server": server_id})
         return self._share(volume, server)
@@ -89,9 +92,8 @@ class ShareService:
         :raises NotFound: there is no such share.
         """
         with self._locks.hold(f"share-{share_id}"):
-            volume = self._volume(share_id)
-            labels = {**volume.labels, STATE: DELETING}
-            self._remove(self._volumes.set_labels(share_id, labels))
+            self._volume(share_id)
+            self._remove(self._volumes.set_labels(share_id, {STATE: DELETING}))
         LOG.info("Deleted share %(id)s", {"id": share_id})
 
     def extend(self, share_id: str, size: int) -> None:
@@ -127,7 +129,7 @@ class ShareService:
         volume = self._volume(share_id)
         return self._share(volume, self.servers.get(volume.labels[SERVER]))
 
-    def list(self) -> list[model.Share]:
+    def list(self) -> Sequence[model.Share]:
         """Return every share of this owner whose server exists, by id."""
         known = {server.id: server for server in self.servers.list()}
         return [
@@ -183,37 +185,36 @@ class ShareService:
         """
         self.start()
         self._volumes.recover()
-        finished: list[str] = []
         failed: dict[str, str] = {}
-        for volume in self._shares():
-            if volume.labels.get(STATE) != READY:
-                self._attempt(failed, volume.id, lambda v=volume: finished.extend(self._finish(v)))
+        half_made = [each.id for each in self._shares() if each.labels.get(STATE) != READY]
+        finished = [each for each in half_made if self._attempt(self._finish, each, failed)]
         finished.extend(self.servers.recover())
-        for volume in self._shares():
-            self._attempt(failed, volume.id, lambda v=volume: self._mount(v))
-        for server in self.servers.list():
-            self._attempt(failed, server.id, lambda s=server: self.servers.running(s.id))
+        shares = [each.id for each in self._shares()]
+        with futures.ThreadPoolExecutor(WORKERS) as pool:
+            pool.map(lambda each: self._attempt(self.ensure, each, failed), shares)
+            idle = [each.id for each in self.servers.list()]
+            pool.map(lambda each: self._attempt(self.servers.running, each, failed), idle)
         return model.Health(tuple(finished), failed)
 
-    def _attempt(self, failed: dict[str, str], name: str, action: Callable[[], object]) -> None:
+    def _attempt(self, action: Callable[[str], object], name: str, failed: dict[str, str]) -> bool:
         try:
-            action()
+            action(name)
         except exceptions.ContainerStackError as exc:
             failed[name] = str(exc)
             LOG.warning("Could not bring back %(name)s: %(why)s", {"name": name, "why": exc})
+        return name not in failed
 
-    def _finish(self, volume: storage.Volume) -> list[str]:
-        with self._locks.hold(f"share-{volume.id}"):
-            current = self._find(volume.id)
-            if current is None or current.labels.get(STATE) == READY:
-                return []
-            self._remove(current)
-            return [volume.id]
+    def _finish(self, share_id: str) -> None:
+        with self._locks.hold(f"share-{share_id}"):
+            volume = self._find(share_id)
+            if volume and volume.labels.get(STATE) != READY:
+                self._remove(volume)
 
     def _remove(self, volume: storage.Volume) -> None:
         with contextlib.suppress(exceptions.NotFound):
             server = self.servers.get(volume.labels[SERVER])
-            if server.state == "active":
+            if server.state in ("active", "stopped"):
+                server = self.servers.running(server.id)
                 self.servers.samba(server).remove_share(volume.id)
         self._filesystems.unmount(self._path(volume))
         self._volumes.delete(volume.id)
@@ -225,7 +226,7 @@ class ShareService:
     def _path(self, volume: storage.Volume) -> str:
         return os.path.join(self.servers.directory(volume.labels[SERVER]), volume.id)
 
-    def _shares(self) -> list[storage.Volume]:
+    def _shares(self) -> Sequence[storage.Volume]:
         volumes = self._volumes.list(self._owner)
         return sorted((v for v in volumes if SERVER in v.labels), key=lambda v: v.id)
 

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Putting a share service together from plain values: what a driver or your own service calls."""
+
+import dataclasses
+import os
+
+from container_stack import exceptions, plugins
+from container_stack.host import containers, filesystem, images, locks, network, plug, storage
+from container_stack.rootwrap import commands, executor
+from container_stack.shares import cifs, image, servers, service, wiring
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Settings:
+    """How shares are to be served on this host.
+
+    :param owner: names this user of the host among all; others' things are never touched.
+    :param state_dir: directory for volumes, mount points and locks; this process must own it.
+    :param root_helper: command that starts the rootwrap daemon; None for the usual one.
+    :param storage: entry-point name of the storage backend.
+    :param pool_size: bytes that all volumes together may take; None for all there is.
+    :param linux_bridge: existing bridge to plug servers into, instead of the engine's networks.
+    :param memory: bytes for each share server.
+    :param start_timeout: seconds that a share server may take until it answers.
+    """
+
+    owner: str
+    state_dir: str = commands.STATE_DIR
+    root_helper: str | None = None
+    docker_url: str = containers.DEFAULT_URL
+    tls: containers.TLS | None = None
+    image: str = image.REFERENCE
+    storage: str = "loop"
+    filesystem: str = "xfs"
+    pool_size: int | None = None
+    volume_group: str | None = None
+    thin_pool: str | None = None
+    linux_bridge: str | None = None
+    ovs_bridge: str | None = None
+    memory: int = 512 * 1024**2
+    pids: int = 1024
+    start_timeout: float = 60.0
+
+
+def open_service(settings: Settings) -> service.ShareService:
+    """Return a share service. Nothing is started or contacted until it is used.
+
+    :raises InvalidRequest: the settings contradict each other.
+    :raises NotFound: there is no storage backend of this name.
+    """
+    engine = containers.Engine(settings.docker_url, tls=settings.tls)
+    run = executor.Executor(settings.root_helper, state_dir=settings.state_dir)
+    return assemble(settings, engine, run)
+
+
+def assemble(
+    settings: Settings, engine: containers.Engine, run: executor.Executor
+) -> service.ShareService:
+    """Return a share service over this engine and this executor."""
+    object_locks = locks.ObjectLocks(os.path.join(settings.state_dir, "locks"))
+    filesystems = filesystem.Filesystems(run)
+    mounts = os.path.join(settings.state_dir, "mounts")
+    share_servers = servers.ShareServers(
+        engine,
+        _wires(settings, engine, run, object_locks),
+        object_locks,
+        cifs.ContainerSettings(
+            image=settings.image,
+            memory=settings.memory,
+            pids=settings.pids,
+            start_timeout=settings.start_timeout,
+        ),
+        owner=settings.owner,
+        tree=os.path.join(mounts, "shares"),
+    )
+    return service.ShareService(
+        share_servers,
+        _volumes(settings, run),
+        filesystems,
+        object_locks,
+        owner=settings.owner,
+        mounts=mounts,
+    )
+
+
+def check(settings: Settings) -> None:
+    """Refuse to go on where this host can't serve, naming what is missing and its cure.
+
+    :raises EngineUnavailable: the engine doesn't answer.
+    :raises HostNotReady: the image, or what the storage stands on, is missing.
+    """
+    engine = containers.Engine(settings.docker_url, tls=settings.tls)
+    if images.Images(engine).find(settings.image) is None:
+        raise exceptions.HostNotReady(
+            f"The engine has no image {settings.image}; make it by "
+            "`container-stack image build samba`, or name another in container_image_name."
+        )
+
+
+def _volumes(settings: Settings, run: executor.Executor) -> storage.Storage:
+    factory = plugins.load(plugins.STORAGE, settings.storage)
+    pool = storage.Pool(
+        run,
+        filesystem=settings.filesystem,
+        limit=settings.pool_size,
+        volume_group=settings.volume_group,
+        thin_pool=settings.thin_pool,
+    )
+    volumes: storage.Storage = factory(pool)
+    return volumes
+
+
+def _wires(
+    settings: Settings,
+    engine: containers.Engine,
+    run: executor.Executor,
+    object_locks: locks.ObjectLocks,
+) -> wiring.Wiring:
+    if settings.linux_bridge and settings.ovs_bridge:
+        raise exceptions.InvalidRequest("Give a Linux bridge or an Open vSwitch bridge, not both.")
+    bridge = settings.linux_bridge or settings.ovs_bridge
+    if bridge:
+        return wiring.Bridged(plug.Plugs(run), bridge, ovs=bool(settings.ovs_bridge))
+    networks = network.ContainerNetworks(engine, object_locks, owner=settings.owner)
+    return wiring.EngineNetworks(networks)
