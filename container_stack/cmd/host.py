@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``container-stack host``: what this host lacks, with the cure."""
+
+import argparse
+
+from cliff import lister
+
+from container_stack.cmd import backend, checks
+from container_stack.host import abilities
+
+
+class Check(lister.Lister):
+    """Look whether drivers can work on this host; run it as the service's own user.
+
+    Every lack comes with the command that cures it, to be typed as root. The exit code is 0 when
+    every driver that was asked for can work as configured; warnings don't count.
+    """
+
+    code = 0
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
+            "--driver",
+            action="append",
+            choices=sorted(checks.DRIVERS),
+            help="repeat for several; default: every driver",
+        )
+        backend.add_arguments(parser)
+        return parser
+
+    def run(self, parsed_args: argparse.Namespace) -> int:
+        return int(super().run(parsed_args) or self.code)
+
+    def take_action(
+        self, parsed_args: argparse.Namespace
+    ) -> tuple[tuple[str, ...], list[tuple[str, str, str, str]]]:
+        settings = backend.settings(parsed_args)
+        findings = [
+            finding
+            for driver in parsed_args.driver or sorted(checks.DRIVERS)
+            for finding in checks.DRIVERS[driver](settings)
+        ]
+        self.code = int(any(each.level == abilities.Level.FAILURE for each in findings))
+        rows = [(each.subject, str(each.level), each.detail, each.fix) for each in findings]
+        return ("Subject", "State", "Detail", "Fix"), rows
