@@ -121,10 +121,11 @@ end_group() {
 
 declare -A PACKAGE=(
     [python3-venv]="python3 python3-venv" [dockerd]="docker.io iptables" [sudo]=sudo [ip]=iproute2
+    [busybox-static]=busybox-static
     [mkfs.xfs]=xfsprogs [mkfs.ext4]=e2fsprogs [mkfs.btrfs]=btrfs-progs [lvm]=lvm2 [losetup]=mount
     [smbclient]=smbclient [pgrep]=procps [shellcheck]=shellcheck [mmdebstrap]=mmdebstrap
     [mariadbd]="mariadb-server-core mariadb-client-core" [rabbitmq-server]=rabbitmq-server
-    [patchelf]=patchelf [setpriv]=util-linux [update-ca-certificates]=ca-certificates
+    [patchelf]=patchelf
 )
 
 # need_commands COMMAND...: install by one apt-get call what is missing, and start no service.
@@ -143,7 +144,7 @@ need_commands() {
 have_command() {
     case $1 in
         python3-venv) find_python ;;
-        dockerd) command -v dockerd >/dev/null || [ -S /var/run/docker.sock ] || [ -n "${DOCKER_HOST:-}" ] ;;
+        busybox-static) command -v busybox >/dev/null && ! ldd "$(command -v busybox)" >/dev/null 2>&1 ;;
         *) command -v "$1" >/dev/null ;;
     esac
 }

@@ -9,7 +9,7 @@
 
 become_root "$@"
 begin run-demo
-need_commands python3-venv dockerd sudo losetup mkfs.xfs mkfs.ext4 ip smbclient pgrep
-need_venv manila
+need_commands python3-venv dockerd sudo losetup mkfs.xfs mkfs.ext4 mkfs.btrfs lvm ip pgrep
+need_venv manila demo
 need_engine
 run_job "$VENV/bin/container-stack" demo "$@"

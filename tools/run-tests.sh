@@ -9,7 +9,7 @@
 #   examples    examples/: an operator's own service, a third party's backend
 #   demo        tools/run-demo.sh
 #   acceptance  tests/acceptance: real OpenStack services
-#   bench       benchmarks/, short, against their limits
+#   bench-smoke benchmarks/, against their limits
 #
 # Without SECTION all of them; --fast: lint, unit, functional and examples. What doesn't disturb each
 # other runs side by side. After the first failure nothing more is started. Reports in JUnit's format
@@ -19,7 +19,7 @@
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 # Each line runs side by side; the quickest to fail come first, and what is measured runs alone.
-PHASES=("lint unit" "functional guest" "acceptance" "examples demo" "bench")
+PHASES=("lint unit" "functional guest" "acceptance" "examples" "demo" "bench-smoke")
 FAST="lint unit functional examples"
 
 section_lint() {
@@ -39,7 +39,7 @@ section_unit() { run_pytest unit tests/unit tests/contract; }
 section_functional() { run_pytest functional tests/functional; }
 section_acceptance() { run_pytest acceptance tests/acceptance; }
 section_examples() { run_pytest examples tests/examples; }
-section_bench() { run_pytest bench benchmarks; }
+section_bench-smoke() { "$VENV/bin/python" -m benchmarks; }
 section_demo() { TMPDIR='' tools/run-demo.sh; }
 
 section_guest() {
@@ -135,10 +135,10 @@ if has lint; then needed+=(shellcheck); fi
 if has guest; then needed+=(mmdebstrap patchelf); fi
 if has acceptance; then needed+=(mariadbd rabbitmq-server); fi
 engine=no
-for section in functional acceptance examples demo bench; do if has "$section"; then engine=yes; fi; done
-if [ "$engine" = yes ]; then needed+=(dockerd smbclient); fi
+for section in functional acceptance examples demo bench-smoke; do if has "$section"; then engine=yes; fi; done
+if [ "$engine" = yes ]; then needed+=(dockerd busybox-static smbclient); fi
 need_commands "${needed[@]}"
-need_venv manila test lint docs
+need_venv manila demo test lint docs
 if [ "$engine" = yes ]; then need_engine; fi
 
 # Nothing is written into the checkout.
