@@ -10,6 +10,7 @@ from pathlib import Path
 from . import account, manila, process, rest
 
 _READY = "Finished initialization of driver"
+_FAILED = "Error encountered during initialization of driver"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class Backend:
 
     def restart(self) -> None:
         """Start the service again after its end, and wait until it takes orders."""
-        before = self._starts()
+        before = self._said(_READY)
         self.service.start()
         self._wait_until_ready(before)
 
@@ -57,13 +58,18 @@ class Backend:
         client.wait(f"a pool of {self.host}", lambda: client.pools(self.host))
 
     def _wait_until_ready(self, before: int) -> None:
-        # The API's word on a service outlives the service by a minute; its log doesn't.
-        what = f"share service {self.place.name}"
-        process.wait_for(what, lambda: self._starts() > before, processes=[self.service])
+        # The API's word on a service outlives the service by a minute; its log tells at once.
+        failures = self._said(_FAILED)
 
-    def _starts(self) -> int:
-        """Return how often the service has said that it is ready."""
-        return self.service.log.read_text(errors="replace").count(_READY)
+        def probe() -> bool:
+            assert self._said(_FAILED) == failures, self.service.tail(60)
+            return self._said(_READY) > before
+
+        process.wait_for(f"share service {self.place.name}", probe, processes=[self.service])
+
+    def _said(self, words: str) -> int:
+        """Return how often the service has said something."""
+        return self.service.log.read_text(errors="replace").count(words)
 
 
 @contextlib.contextmanager

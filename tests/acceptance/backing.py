@@ -18,6 +18,7 @@ _NEEDED = {
     "sudo": "sudo",
     "visudo": "sudo",
     "dockerd": "docker.io",
+    "smbclient": "smbclient",
 }
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One Manila for the whole session."""
+"""One Manila for the whole session, and the back end under test once for each user."""
 
 from collections.abc import Iterator
 
 import pytest
 
-from . import manila, process
+from . import cifs, manila, process
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +15,24 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[manila.ControlPl
     with manila.control_plane(directory) as running:
         yield running
     assert process.mentioning(str(directory)) == []
+
+
+@pytest.fixture(scope="session", params=["root", "normal"])
+def shares(request: pytest.FixtureRequest, plane: manila.ControlPlane) -> Iterator[cifs.Cifs]:
+    """The back end, run by root, then by a normal user."""
+    with cifs.running(plane, request.param) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def network(shares: cifs.Cifs) -> Iterator[str]:
+    """A share network, whose server stays for the module's tests."""
+    with shares.network() as made:
+        yield made
+
+
+@pytest.fixture
+def share(shares: cifs.Cifs, network: str) -> Iterator[cifs.Made]:
+    """A share of 1 GiB without rules."""
+    with shares.share(network) as made:
+        yield made

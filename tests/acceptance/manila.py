@@ -16,9 +16,10 @@ from . import backing, process, rest
 HOST = "cstest"
 Sections = Mapping[str, Mapping[str, object]]
 
-_TESTS = Path(__file__).parents[1]
 _BIN = Path(sys.prefix) / "bin"
 _ETC = Path(sys.prefix) / "etc/manila"
+#: Finds what was made for these tests, and leaves no compiled files beside it.
+_ENVIRONMENT = {"PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 class Authentication(Protocol):
@@ -80,7 +81,7 @@ def control_plane(
             "manila-api",
             [sys.executable, "-m", "acceptance.api_server", str(port), f"--config-file={conf}"],
             directory,
-            environment={"PYTHONPATH": str(_TESTS)},
+            environment=_ENVIRONMENT,
         )
         processes = tuple(undo.enter_context(each) for each in (scheduler, api))
         process.wait_for("Manila's API", lambda: process.listens(port), processes=processes)
@@ -98,10 +99,8 @@ def service(
 ) -> process.Process:
     """Return one of Manila's own daemons, not yet started."""
     argv = [str(_BIN / program), *(f"--config-file={path}" for path in configs)]
-    # Drivers made for these tests are found there.
-    environment = {"PYTHONPATH": str(_TESTS)}
     return process.Process(
-        name or program, argv, directory, environment=environment, identity=identity
+        name or program, argv, directory, environment=_ENVIRONMENT, identity=identity
     )
 
 

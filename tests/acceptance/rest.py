@@ -260,6 +260,13 @@ class Client:
 
         self.wait(f"the end of share {share}", probe)
 
+    def reset(self, kind: str, made: str) -> None:
+        """Tell Manila that something it has given up is in error, so that it may be deleted.
+
+        :param kind: ``shares`` or ``share-servers``.
+        """
+        self.call("POST", f"{kind}/{made}/action", {"reset_status": {"status": "error"}})
+
     def messages(self, share: str) -> list[str]:
         """Return what Manila tells the user about a share's failures."""
         found = self.call("GET", f"messages?resource_id={share}")["messages"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from . import account, backend, manila, process, rest
+from . import backend, manila, process, rest
 
 
 @pytest.fixture(scope="module", params=["root", "normal"])
