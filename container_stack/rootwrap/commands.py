@@ -30,8 +30,10 @@ _NAME = r"[a-z0-9][a-z0-9_-]*(?:\.[a-z0-9_-]+)*"
 _GROUP = r"[A-Za-z0-9_][A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]+)*"
 _LOOP = r"/dev/loop[0-9]+"
 # Everybody may make links in /dev/shm and /dev/mqueue: no volume group is called so.
-_LV = rf"/dev/(?!shm/|mqueue/){_GROUP}/cs-{_NAME}"
-_MOUNT = rf"<state>/mounts/{_NAME}(?:/{_NAME})*"
+_DEV = "/dev/(?!shm/|mqueue/)"
+_LV = rf"{_DEV}{_GROUP}/cs-{_NAME}"
+# Below resize/ a volume is mounted for a moment that nobody uses: file systems grow mounted only.
+_MOUNT = rf"<state>/(?:mounts|resize)/{_NAME}(?:/{_NAME})*"
 _IP4 = r"[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+"
 _IP6 = r"[0-9a-f]*:[0-9a-f:]*"
 
@@ -43,6 +45,7 @@ KINDS: Mapping[str, str] = {
     "bridge": _GROUP,
     "device": rf"(?:{_LOOP}|{_LV})",
     "digest": "[0-9a-f]{16}",
+    "group": _GROUP,
     "gateway": f"(?:{_IP4}|{_IP6})",
     "image": rf"<state>/volumes/{_NAME}\.img",
     "inside": "eth[0-9]",
@@ -54,7 +57,15 @@ KINDS: Mapping[str, str] = {
     # What Docker names the network namespace of a container; the host's own is "default".
     "sandbox": "/(?:var/)?run/docker/netns/[0-9a-f]{12}",
     "size": "[1-9][0-9]*",
+    "snapshot": rf"{_GROUP}/css-{_NAME}",
+    "snapshot_device": rf"{_DEV}{_GROUP}/css-{_NAME}",
+    "snapshot_name": f"css-{_NAME}",
+    "tag": r"container_stack\.[a-z]+=[A-Za-z0-9_+.=&-]*",
     "tree": "<state>/mounts",
+    "volume": f"{_GROUP}/cs-{_NAME}",
+    "volume_device": _LV,
+    "volume_name": f"cs-{_NAME}",
+    "volume_or_snapshot": f"{_GROUP}/css?-{_NAME}",
 }
 
 _STATE_DIR = re.compile(r"(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)+")
@@ -169,6 +180,14 @@ UNMOUNT = Command("unmount", "umount {path:mountpoint}", idempotent=False)
 GROW_XFS = Command("grow_xfs", "xfs_growfs {path:mountpoint}", 600, long=True)
 GROW_EXT4 = Command("grow_ext4", "resize2fs {device:device}", 600, long=True)
 GROW_BTRFS = Command("grow_btrfs", "btrfs filesystem resize max {path:mountpoint}", 600, long=True)
+# ext4 unmounted resizes only what was checked since its last mount; exit code 1 is "corrected".
+CHECK_EXT4 = Command("check_ext4", "e2fsck -f -p {device:device}", 600, long=True)
+SHRINK_EXT4 = Command("shrink_ext4", "resize2fs {device:device} {kib:size}K", 600, long=True)
+SHRINK_BTRFS = Command(
+    "shrink_btrfs", "btrfs filesystem resize {size:size} {path:mountpoint}", 600, long=True
+)
+# A clone carries the UUID of its origin, by which btrfs would take the one for the other.
+RENEW_BTRFS = Command("renew_btrfs", "btrfstune -m {device:device}", long=True)
 FREEZE = Command("freeze", "fsfreeze --freeze {path:mountpoint}", idempotent=False)
 THAW = Command("thaw", "fsfreeze --unfreeze {path:mountpoint}", idempotent=False)
 # Containers see mounts made after their start only below a mount that propagates.
@@ -187,6 +206,10 @@ FILESYSTEM = (
     GROW_XFS,
     GROW_EXT4,
     GROW_BTRFS,
+    CHECK_EXT4,
+    SHRINK_EXT4,
+    SHRINK_BTRFS,
+    RENEW_BTRFS,
     FREEZE,
     THAW,
     BIND_TREE,
@@ -194,7 +217,108 @@ FILESYSTEM = (
     UNMOUNT_TREE,
 )
 
+# Logical volumes ---------------------------------------------------------------------------
+
+# Volumes are called cs-ID and snapshots css-ID. Changes wait for the volume group's lock, so they
+# count as long: a queue there must not hold up the short ones.
+_NEW = "lvcreate --yes --wipesignatures y"
+_TAGS = (
+    "--addtag {id:tag} --addtag {state:tag} --addtag {owner:tag} --addtag {filesystem:tag}"
+    " --addtag {labels:tag}"
+)
+_ORIGIN_TAGS = "--addtag {id:tag} --addtag {volume:tag} --addtag {created:tag} --addtag {fs:tag}"
+_REPORT = "--reportformat json --units b --nosuffix --options"
+
+LVM_GROUP = Command("lvm_group", f"vgs {_REPORT} vg_size,vg_free,vg_extent_size {{group:group}}")
+LVM_LIST = Command(
+    "lvm_list",
+    f"lvs {_REPORT} lv_name,lv_size,lv_tags,lv_active,lv_merging,origin,pool_lv,data_percent,"
+    "vg_extent_size {group:group}",
+)
+LVM_CREATE = Command(
+    "lvm_create",
+    f"{_NEW} --size {{size:size}}b --name {{name:volume_name}} {_TAGS} {{group:group}}",
+    60,
+    long=True,
+    idempotent=False,
+)
+LVM_CREATE_THIN = Command(
+    "lvm_create_thin",
+    f"{_NEW} --virtualsize {{size:size}}b --thinpool {{pool:group}} --name {{name:volume_name}}"
+    f" {_TAGS} {{group:group}}",
+    60,
+    long=True,
+    idempotent=False,
+)
+LVM_SNAPSHOT = Command(
+    "lvm_snapshot",
+    f"lvcreate --yes --snapshot --size {{size:size}}b --name {{name:snapshot_name}} {_ORIGIN_TAGS}"
+    " {origin:volume}",
+    60,
+    long=True,
+    idempotent=False,
+)
+LVM_SNAPSHOT_THIN = Command(
+    "lvm_snapshot_thin",
+    "lvcreate --yes --snapshot --setactivationskip n --name {name:snapshot_name}"
+    f" {_ORIGIN_TAGS} {{origin:volume}}",
+    60,
+    long=True,
+    idempotent=False,
+)
+LVM_CLONE_THIN = Command(
+    "lvm_clone_thin",
+    "lvcreate --yes --snapshot --setactivationskip n --name {name:volume_name}"
+    f" {_TAGS} {{origin:snapshot}}",
+    60,
+    long=True,
+    idempotent=False,
+)
+# A thick snapshot can't be the origin of another: its content is copied, device to device.
+LVM_COPY = Command("lvm_copy", "cp {origin:snapshot_device} {copy:volume_device}", 7200, long=True)
+LVM_EXTEND = Command(
+    "lvm_extend", "lvextend --size {size:size}b {volume:volume}", 60, long=True, idempotent=False
+)
+LVM_REDUCE = Command(
+    "lvm_reduce",
+    "lvreduce --yes --force --size {size:size}b {volume:volume}",
+    60,
+    long=True,
+    idempotent=False,
+)
+LVM_MERGE = Command(
+    "lvm_merge", "lvconvert --yes --merge {snapshot:snapshot}", 7200, long=True, idempotent=False
+)
+LVM_RESUME_MERGE = Command("lvm_resume_merge", "lvchange --poll y {volume:volume}", long=True)
+LVM_RETAG = Command(
+    "lvm_retag", "lvchange --yes --deltag {old:tag} --addtag {new:tag} {volume:volume}", long=True
+)
+LVM_ACTIVATE = Command("lvm_activate", "lvchange --activate y {volume:volume}", long=True)
+LVM_DEACTIVATE = Command("lvm_deactivate", "lvchange --activate n {volume:volume}", long=True)
+LVM_REMOVE = Command("lvm_remove", "lvremove --yes {lv:volume_or_snapshot}", 60, long=True)
+
+LVM = (
+    LVM_GROUP,
+    LVM_LIST,
+    LVM_CREATE,
+    LVM_CREATE_THIN,
+    LVM_SNAPSHOT,
+    LVM_SNAPSHOT_THIN,
+    LVM_CLONE_THIN,
+    LVM_COPY,
+    LVM_EXTEND,
+    LVM_REDUCE,
+    LVM_MERGE,
+    LVM_RESUME_MERGE,
+    LVM_RETAG,
+    LVM_ACTIVATE,
+    LVM_DEACTIVATE,
+    LVM_REMOVE,
+)
+
 # Networks ----------------------------------------------------------------------------------
+
+_GUARD = "-o csn+ -m physdev ! --physdev-is-bridged -m conntrack --ctstate NEW -j DROP"
 
 # nsenter enters the namespaces of Docker's containers only (see the kind), to run one fixed
 # command each: a process id could be that of any process, the host's own namespace included.
@@ -243,7 +367,17 @@ PLUG_OVS = Command(
 )
 UNPLUG_OVS = Command("unplug_ovs", "ovs-vsctl --timeout=10 --if-exists del-port {host:plug}")
 
+# Engines before 27 filter no IPv6 unless told to: between the tenants' networks, and from outside,
+# it would be routed freely. The bridges of our networks begin with "csn"; answers, and what stays
+# within one bridge, pass. An operator who wants to admit somebody puts his rule above.
+GUARD_CHECK = Command("guard_check", f"ip6tables --wait --check FORWARD {_GUARD}")
+GUARD_INSERT = Command(
+    "guard_insert", f"ip6tables --wait --insert FORWARD {_GUARD}", idempotent=False
+)
+
 NETWORK = (
+    GUARD_CHECK,
+    GUARD_INSERT,
     PLUG_ADD,
     PLUG_DELETE,
     PLUG_UP,
@@ -260,7 +394,7 @@ NETWORK = (
 # What each driver may do, one filters file each ---------------------------------------------
 
 DRIVERS: Mapping[str, tuple[Command, ...]] = {
-    "manila": (*LOOP, *FILESYSTEM, *NETWORK),
+    "manila": (*LOOP, *FILESYSTEM, *LVM, *NETWORK),
 }
 
 

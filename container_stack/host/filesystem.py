@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: Apache-2.0
+"""File systems on block devices: make, mount, freeze, measure.
+
+Everything is mounted below ``<state_dir>/mounts``; below ``<state_dir>/resize`` a volume that
+nobody uses is mounted while it is resized, out of sight of containers.
+"""
+
+import contextlib
+import dataclasses
+import os
+import time
+from collections.abc import Iterator, Mapping
+
+from container_stack import exceptions
+from container_stack.host import locks, mounts
+from container_stack.rootwrap import commands, executor
+
+MIB = 1024**2
+
+_MAKE = {"xfs": commands.MAKE_XFS, "ext4": commands.MAKE_EXT4, "btrfs": commands.MAKE_BTRFS}
+_MOUNT = {"xfs": commands.MOUNT_XFS, "ext4": commands.MOUNT_EXT4, "btrfs": commands.MOUNT_BTRFS}
+#: Bytes below which mkfs refuses (xfsprogs 5.19, btrfs-progs 6.2), or little room is left.
+_MINIMUM: Mapping[str, int] = {"xfs": 300 * MIB, "ext4": 16 * MIB, "btrfs": 128 * MIB}
+#: Seconds for which a busy mount is tried again: a client's last file may be just closing.
+_PATIENCE = 2.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Usage:
+    """How full a file system is, in bytes; ``free`` is what a normal user may still write."""
+
+    total: int
+    used: int
+    free: int
+
+
+class Filesystems:
+    """File systems under one executor's state directory; safe under threads and processes."""
+
+    def __init__(self, runner: executor.Executor) -> None:
+        self._executor = runner
+        self._mounts = os.path.join(runner.state_dir, "mounts")
+        self._resize = os.path.join(runner.state_dir, "resize")
+        self._locks = locks.ObjectLocks(os.path.join(runner.state_dir, "locks", "mounts"))
+
+    def make(self, device: str, kind: str) -> None:
+        """Make an empty file system; refused where xfs or btrfs find an older one."""
+        minimum_size(kind)
+        self._executor.run(_MAKE[kind], device=device)
+
+    def renew(self, device: str, kind: str) -> None:
+        """Let a copy be mounted beside its original, which carries the same UUID; idempotent."""
+        if kind == "btrfs":
+            self._executor.run(commands.RENEW_BTRFS, device=device)
+
+    def mount(self, device: str, path: str, kind: str, *, read_only: bool = False) -> None:
+        """Mount a device without setuid, devices and programs; idempotent.
+
+        :param path: below ``<state_dir>/mounts``; the directory is made, for its owner alone.
+        :raises Busy: something else is mounted there.
+        :raises InvalidRequest: the directory holds files, which the mount would hide.
+        """
+        minimum_size(kind)
+        access = "ro" if read_only else "rw"
+        # Made before any directory, it refuses a path that isn't ours.
+        _MOUNT[kind].argv(self._executor.state_dir, access=access, device=device, path=path)
+        with self._locks.hold(_lock_name(path)), contextlib.ExitStack() as undo:
+            present = mounts.at(path)
+            if present and present.is_of(device) and present.read_only == read_only:
+                return
+            if present:
+                raise exceptions.Busy(f"{present.source} is mounted at {path} already; unmount it.")
+            self._make_directory(path, undo)
+            self._executor.run(_MOUNT[kind], access=access, device=device, path=path)
+            undo.pop_all()
+
+    def unmount(self, path: str) -> None:
+        """Unmount and remove the mount point's directory; idempotent.
+
+        :raises Busy: somebody uses it, and goes on doing so for two seconds.
+        """
+        commands.UNMOUNT.argv(self._executor.state_dir, path=path)
+        with self._locks.hold(_lock_name(path)):
+            end = time.monotonic() + _PATIENCE
+            while mounts.at(path):
+                self._try_unmount(path, last=time.monotonic() > end)
+            with contextlib.suppress(OSError):
+                os.rmdir(path)
+
+    def mounted(self, path: str) -> str | None:
+        """Return what is mounted at a path, or None."""
+        mount = mounts.at(path)
+        return mount.source if mount else None
+
+    def mount_points(self, device: str) -> list[str]:
+        """Return where a device is mounted."""
+        return [mount.path for mount in mounts.of(device)]
+
+    def usage(self, path: str) -> Usage:
+        """Return how full the file system mounted at a path is.
+
+        :raises NotFound: nothing is mounted there.
+        """
+        if not mounts.at(path):
+            raise exceptions.NotFound(f"Nothing is mounted at {path}.")
+        found = os.statvfs(path)
+        unit = found.f_frsize
+        used = (found.f_blocks - found.f_bfree) * unit
+        return Usage(total=found.f_blocks * unit, used=used, free=found.f_bavail * unit)
+
+    @contextlib.contextmanager
+    def freeze(self, path: str) -> Iterator[None]:
+        """Hold up all writers, with everything written on the device; they go on afterwards.
+
+        :raises Busy: it is frozen already.
+        """
+        try:
+            self._executor.run(commands.FREEZE, path=path)
+        except exceptions.CommandFailed as exc:
+            if "busy" in exc.stderr:
+                raise exceptions.Busy(f"{path} is frozen already.") from exc
+            if exc.exit_code < 0:  # killed: it may have happened all the same
+                self.thaw(path)
+            raise
+        try:
+            yield
+        finally:
+            self.thaw(path)
+
+    @contextlib.contextmanager
+    def frozen_device(self, device: str, kind: str) -> Iterator[None]:
+        """Freeze a device's file system if it is mounted; unmounted it is complete as it is."""
+        if not mounts.of(device):
+            yield
+            return
+        with self.reachable(device, kind) as path, self.freeze(path):
+            yield
+
+    def thaw(self, path: str) -> None:
+        """Let writers go on; idempotent."""
+        try:
+            self._executor.run(commands.THAW, path=path)
+        except exceptions.CommandFailed as exc:
+            if "Invalid argument" not in exc.stderr:
+                raise
+
+    def release(self, device: str) -> None:
+        """Undo what a killed process left of freezing or resizing this device; idempotent."""
+        for path in self._paths_below(self._mounts, device)[:1]:
+            self.thaw(path)
+        for path in self._paths_below(self._resize, device):
+            self.thaw(path)
+            self.unmount(path)
+
+    @contextlib.contextmanager
+    def reachable(self, device: str, kind: str) -> Iterator[str]:
+        """Yield a path of ours where the device is mounted; mount it for the while if need be.
+
+        One caller at a time for a device.
+        """
+        if used := self._paths_below(self._mounts, device):
+            yield used[0]
+            return
+        number = os.stat(device).st_rdev
+        path = os.path.join(self._resize, f"{os.major(number)}-{os.minor(number)}")
+        self.mount(device, path, kind)
+        try:
+            yield path
+        finally:
+            self.unmount(path)
+
+    def share_tree(self, path: str) -> None:
+        """Let mounts made below ``<state_dir>/mounts`` appear in running containers; idempotent.
+
+        :raises Busy: something is mounted below already, where this would hide it.
+        """
+        with self._locks.hold("tree"):
+            _make_private(path)
+            if mounts.holding(path).shared:
+                return
+            if not mounts.at(path):
+                if hidden := mounts.below(path):
+                    raise exceptions.Busy(f"Unmount {hidden[0].path} first: it would be hidden.")
+                self._executor.run(commands.BIND_TREE, path=path, again=path)
+            self._executor.run(commands.SHARE_TREE, path=path)
+
+    def unshare_tree(self, path: str) -> None:
+        """Undo :meth:`share_tree`; idempotent.
+
+        :raises Busy: something is mounted below, or a container uses it.
+        """
+        with self._locks.hold("tree"):
+            if used := mounts.below(path):
+                raise exceptions.Busy(f"{used[0].path} is mounted; unmount it first.")
+            while mounts.at(path):
+                try:
+                    self._executor.run(commands.UNMOUNT_TREE, path=path)
+                except exceptions.CommandFailed as exc:
+                    if "busy" in exc.stderr:
+                        raise exceptions.Busy(f"{path} is in use.") from exc
+                    raise
+
+    def _make_directory(self, path: str, undo: contextlib.ExitStack) -> None:
+        tree = self._mounts if path.startswith(self._mounts + "/") else self._resize
+        _make_private(tree)
+        _make_passage(tree, os.path.dirname(path))
+        try:
+            os.mkdir(path, mode=0o700)
+            undo.callback(os.rmdir, path)
+        except FileExistsError:
+            if os.listdir(path):
+                raise exceptions.InvalidRequest(
+                    f"{path} holds files that a mount would hide; move them away."
+                ) from None
+
+    def _try_unmount(self, path: str, *, last: bool) -> None:
+        try:
+            self._executor.run(commands.UNMOUNT, path=path)
+        except exceptions.CommandFailed as exc:
+            if "busy" not in exc.stderr:
+                if mounts.at(path):
+                    raise
+                return
+            if last:
+                raise exceptions.Busy(
+                    f"{path} is in use; `fuser -vm {path}` shows by whom."
+                ) from exc
+            time.sleep(0.1)
+
+    def _paths_below(self, tree: str, device: str) -> list[str]:
+        # The table has resolved paths; the filters have the state directory as it was given.
+        prefix = mounts.resolve(tree) + "/"
+        found = [path for path in self.mount_points(device) if path.startswith(prefix)]
+        return [os.path.join(tree, path.removeprefix(prefix)) for path in found]
+
+
+def minimum_size(kind: str) -> int:
+    """Return the bytes that a file system of this kind needs at least.
+
+    :raises InvalidRequest: there is no such kind.
+    """
+    if kind not in _MINIMUM:
+        known = ", ".join(_MINIMUM)
+        raise exceptions.InvalidRequest(f"{kind!r} is no file system; there are: {known}.")
+    return _MINIMUM[kind]
+
+
+def _make_private(path: str) -> None:
+    os.makedirs(path, mode=0o700, exist_ok=True)
+
+
+def _make_passage(tree: str, path: str) -> None:
+    """Make the directories between a tree and a mount point.
+
+    A container's users pass through them; the tree itself keeps out the host's.
+    """
+    if path == tree or os.path.isdir(path):
+        return
+    _make_passage(tree, os.path.dirname(path))
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path)
+        os.chmod(path, 0o711)  # noqa: S103 - whatever the umask; see above
+
+
+def _lock_name(path: str) -> str:
+    return path.strip("/").replace("/", ".")[-200:].lstrip("._-")

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is mounted, read from the kernel's own table: no process, no privilege.
+
+The format is that of proc_pid_mountinfo(5): fields between blanks, blanks in them as ``\\040``.
+"""
+
+import dataclasses
+import os
+import re
+
+TABLE = "/proc/self/mountinfo"
+
+_OCTAL = re.compile(r"\\([0-7]{3})")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Mount:
+    """One line of the table.
+
+    :param source: the device, or a word such as "tmpfs".
+    :param number: device number of the file system; btrfs makes up one of its own.
+    :param shared: mounts made below appear in the peers too, containers among them.
+    """
+
+    path: str
+    source: str
+    kind: str
+    number: int
+    read_only: bool
+    shared: bool
+
+    def is_of(self, device: str) -> bool:
+        """Return whether this is a mount of a block device, whatever the device is called."""
+        wanted = _block_number(device)
+        if os.major(self.number):
+            return wanted == self.number
+        return wanted is not None and wanted == _block_number(self.source)
+
+
+def table(path: str = TABLE) -> list[Mount]:
+    """Return all mounts that this process sees, the newest last."""
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        return [parse(line) for line in file]
+
+
+def parse(line: str) -> Mount:
+    """Return the mount that a line of the table describes."""
+    front, _dash, back = line.rstrip("\n").partition(" - ")
+    _id, _parent, number, _root, path, options, *tags = front.split(" ")
+    kind, source, super_options = back.split(" ")[:3]
+    major, minor = number.split(":")
+    return Mount(
+        path=_unescape(path),
+        source=_unescape(source),
+        kind=kind,
+        number=os.makedev(int(major), int(minor)),
+        read_only="ro" in (*options.split(","), *super_options.split(",")),
+        shared=any(tag.startswith("shared:") for tag in tags),
+    )
+
+
+def at(path: str) -> Mount | None:
+    """Return the mount on exactly this path, the uppermost if there are several."""
+    real = resolve(path)
+    found = [mount for mount in table() if mount.path == real]
+    return found[-1] if found else None
+
+
+def below(path: str) -> list[Mount]:
+    """Return the mounts under a directory, without one on the directory itself."""
+    prefix = resolve(path).rstrip("/") + "/"
+    return [mount for mount in table() if mount.path.startswith(prefix)]
+
+
+def holding(path: str) -> Mount:
+    """Return the mount that a path lies in."""
+    real = resolve(path)
+    best = None
+    for mount in table():
+        inside = real == mount.path or real.startswith(mount.path.rstrip("/") + "/")
+        if inside and (best is None or len(mount.path) >= len(best.path)):
+            best = mount
+    assert best is not None, "everything lies below /"
+    return best
+
+
+def of(device: str) -> list[Mount]:
+    """Return the mounts of a block device."""
+    return [mount for mount in table() if mount.is_of(device)]
+
+
+def resolve(path: str) -> str:
+    """Return a path as the table has it: links in the directories above are followed."""
+    parent, name = os.path.split(os.path.abspath(path))
+    return os.path.join(os.path.realpath(parent), name)
+
+
+def _block_number(path: str) -> int | None:
+    try:
+        return os.stat(path).st_rdev or None
+    except OSError:
+        return None
+
+
+def _unescape(text: str) -> str:
+    return _OCTAL.sub(lambda match: chr(int(match[1], 8)), text)

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small JSON records, one file each, that are there whole or not at all whatever is killed."""
+
+import contextlib
+import json
+import logging
+import os
+from typing import Any
+
+from container_stack import exceptions
+from container_stack.host import sparse
+
+LOG = logging.getLogger(__name__)
+
+Record = dict[str, Any]
+
+_SUFFIX = ".json"
+
+
+class Records:
+    """Records in one directory, by name. For each name one writer at a time.
+
+    :param directory: made when first needed, for its owner alone.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self.directory = directory
+
+    def path(self, name: str, suffix: str = _SUFFIX) -> str:
+        """Return the path of a record, or of a file beside it."""
+        return os.path.join(self.directory, name + suffix)
+
+    def read(self, name: str) -> Record | None:
+        """Return a record, or None.
+
+        :raises InvalidRequest: somebody has edited it into something else.
+        """
+        try:
+            with open(self.path(name), encoding="utf-8") as file:
+                record = json.load(file)
+        except FileNotFoundError:
+            return None
+        except ValueError as exc:
+            raise exceptions.InvalidRequest(f"{self.path(name)} is no JSON: {exc}.") from exc
+        if not isinstance(record, dict):
+            raise exceptions.InvalidRequest(f"{self.path(name)} is no JSON object.")
+        return record
+
+    def all(self) -> dict[str, Record]:
+        """Return all records by name, sorted, without those that can't be read."""
+        found = {}
+        for name in self._names():
+            try:
+                record = self.read(name)
+            except exceptions.InvalidRequest as exc:
+                LOG.warning("Left out a record: %(why)s", {"why": exc})
+                continue
+            if record is not None:
+                found[name] = record
+        return found
+
+    def write(self, name: str, record: Record) -> None:
+        """Write a record, onto the disk, in one step."""
+        os.makedirs(self.directory, mode=0o700, exist_ok=True)
+        new = self.path(name, _SUFFIX + ".new")
+        with open(new, "w", encoding="utf-8", opener=_private) as file:
+            json.dump(record, file, indent=1, sort_keys=True)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(new, self.path(name))
+        self._sync()
+
+    def remove(self, name: str) -> None:
+        """Remove a record; idempotent."""
+        sparse.remove(self.path(name, _SUFFIX + ".new"))
+        sparse.remove(self.path(name))
+        with contextlib.suppress(FileNotFoundError):
+            self._sync()
+
+    def strays(self) -> list[str]:
+        """Return the names of records that were being written for the first time."""
+        with contextlib.suppress(FileNotFoundError):
+            ends = _SUFFIX + ".new"
+            names = [n.removesuffix(ends) for n in os.listdir(self.directory) if n.endswith(ends)]
+            return [name for name in names if not os.path.exists(self.path(name))]
+        return []
+
+    def _names(self) -> list[str]:
+        try:
+            names = os.listdir(self.directory)
+        except FileNotFoundError:
+            return []
+        return sorted(name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX))
+
+    def _sync(self) -> None:
+        fd = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
