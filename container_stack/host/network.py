@@ -2,28 +2,34 @@
 """One network of the Docker Engine for each subnet that containers live on, without Neutron.
 
 The host is the router of such a network: the bridge has the gateway's address. The engine keeps
-the networks of different subnets from each other. Where a subnet has a router of its own, plug
-containers into its bridge instead (:mod:`container_stack.host.plug`).
+the networks of different subnets from each other, and drops what is routed to them from outside
+until the operator admits it (iptables chain DOCKER-USER). Engines before 27 do neither for IPv6:
+a rule of ours does it there. Where a subnet has a router of its own, plug containers into its
+bridge instead (:mod:`container_stack.host.plug`).
 """
 
 import contextlib
 import dataclasses
 import hashlib
 import ipaddress
-import logging
+import itertools
 import re
+import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from container_stack import exceptions
-from container_stack.host import containers, locks
-
-LOG = logging.getLogger(__name__)
+from container_stack.host import containers, locks, subnets
+from container_stack.rootwrap import commands, executor
 
 KIND = "network"
+#: Engines give every network IPv4: one that wants IPv6 alone gets a piece of this (RFC 2544), or
+#: the engine would take from its own pool, which ends at some thirty networks.
+FILLER = ipaddress.IPv4Network("198.18.0.0/15")
+
+#: Seconds until the engine shows what it makes for somebody else, whom it gave the subnets.
+PATIENCE = 5.0
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
-_Net = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -31,7 +37,8 @@ class NetworkSpec:
     """A network as it is to be.
 
     :param id: names it for everybody on this host who uses the same subnets.
-    :param subnets: one of IPv4, one of IPv6, or both.
+    :param subnets: one of IPv4, one of IPv6, or both. With IPv6 alone the engine's network has
+        a piece of :data:`FILLER` as well.
     :param mtu: bytes; None is the engine's default.
     :param internal: nothing is routed between it and anything but the host itself.
     """
@@ -46,7 +53,7 @@ class NetworkSpec:
             raise exceptions.InvalidRequest(
                 f"{self.id!r} can't be a network's id: use at most 63 letters, digits, '_.-'."
             )
-        nets = [_network(subnet.cidr) for subnet in self.subnets]
+        nets = [subnets.parse(subnet.cidr) for subnet in self.subnets]
         if not nets or len({net.version for net in nets}) < len(nets):
             raise exceptions.InvalidRequest(
                 f"Network {self.id} needs one IPv4 subnet, one IPv6 subnet, or one of each."
@@ -78,14 +85,21 @@ class ContainerNetworks:
     """Makes, finds and removes networks; safe under threads and processes.
 
     :param object_locks: shared by all processes of this owner.
+    :param executor: for the rule that networks with IPv6 need.
     :param owner: whose networks these are; those of others are used, and never removed.
     """
 
     def __init__(
-        self, engine: containers.Engine, object_locks: locks.ObjectLocks, *, owner: str
+        self,
+        engine: containers.Engine,
+        object_locks: locks.ObjectLocks,
+        executor: executor.Executor,
+        *,
+        owner: str,
     ) -> None:
         self._engine = engine
         self._locks = object_locks
+        self._executor = executor
         self._owner = owner
 
     def ensure(self, spec: NetworkSpec) -> containers.Network:
@@ -108,7 +122,12 @@ class ContainerNetworks:
         as :meth:`ensure`.
         """
         with self._locks.hold(f"network-{spec.id}"):
-            yield self._find(spec) or self._create(spec)
+            network = self._find(spec)
+            if network is None:
+                taken = self._check_free(spec)
+                self._guard(spec.subnets)
+                network = self._create(spec, _filler(spec, taken))
+            yield network
 
     def release(self, network_id: str) -> bool:
         """Remove the network unless a container is on it, running or not; tell if that was done.
@@ -120,8 +139,13 @@ class ContainerNetworks:
         return any(removed)
 
     def recover(self) -> tuple[str, ...]:
-        """Remove this owner's networks that no container is on, and return their ids."""
-        return tuple(_id(each) for each in self.list() if self.release(_id(each)))
+        """Remove this owner's networks that no container is on, and return their ids.
+
+        Call it when the driver starts: after a reboot the rule for IPv6 is to be made again.
+        """
+        networks = self.list()
+        self._guard([subnet for network in networks for subnet in network.subnets])
+        return tuple(_id(each) for each in networks if self.release(_id(each)))
 
     def list(self) -> list[containers.Network]:
         """Return this owner's networks, by name."""
@@ -134,19 +158,29 @@ class ContainerNetworks:
         except exceptions.NotFound:
             return None
         if not _fits(network, spec):
-            subnets = ", ".join(subnet.cidr for subnet in network.subnets)
+            cidrs = ", ".join(subnet.cidr for subnet in network.subnets)
             raise exceptions.AlreadyExists(
-                f"Network {spec.name} exists with subnets {subnets}, MTU {network.mtu}, internal "
+                f"Network {spec.name} exists with subnets {cidrs}, MTU {network.mtu}, internal "
                 f"{network.internal}; remove it when its containers are gone, or use another id."
             )
         return network
 
-    def _create(self, spec: NetworkSpec) -> containers.Network:
-        self._check_free(spec)
+    def _guard(self, pools: Sequence[containers.Subnet]) -> None:
+        if all(subnets.parse(subnet.cidr).version == 4 for subnet in pools):
+            return
+        with self._locks.hold("network-guard"):
+            try:
+                self._executor.run(commands.GUARD_CHECK)
+            except exceptions.CommandFailed:
+                self._executor.run(commands.GUARD_INSERT)
+
+    def _create(
+        self, spec: NetworkSpec, filler: tuple[containers.Subnet, ...]
+    ) -> containers.Network:
         try:
             self._engine.create_network(
                 spec.name,
-                spec.subnets,
+                spec.subnets + filler,
                 mtu=spec.mtu,
                 bridge=spec.bridge,
                 labels={
@@ -156,30 +190,41 @@ class ContainerNetworks:
                 },
                 internal=spec.internal,
             )
-        except (exceptions.AlreadyExists, exceptions.Busy):
-            # Another owner, with other locks, may have been first.
-            network = self._find(spec)
-            if network is None:
-                self._check_free(spec)
-                raise
-            return network
+        except (exceptions.AlreadyExists, exceptions.Busy) as exc:
+            return self._made_by_another(spec, exc)
         return self._engine.inspect_network(spec.name)
 
-    def _check_free(self, spec: NetworkSpec) -> None:
-        wanted = [_network(subnet.cidr) for subnet in spec.subnets]
+    def _made_by_another(
+        self, spec: NetworkSpec, refusal: exceptions.ContainerStackError
+    ) -> containers.Network:
+        """Return the network that another owner, with other locks, makes at this moment."""
+        deadline = time.monotonic() + PATIENCE
+        while (network := self._find(spec)) is None:
+            self._check_free(spec)
+            if time.monotonic() > deadline:
+                raise refusal
+            time.sleep(0.05)
+        return network
+
+    def _check_free(self, spec: NetworkSpec) -> Sequence[subnets.Net]:
+        """Return the subnets that others have; none of them is in the way."""
+        wanted = [subnets.parse(subnet.cidr) for subnet in spec.subnets]
+        taken: list[subnets.Net] = []
         for other in self._engine.list_networks():
             for subnet in other.subnets:
-                if other.name != spec.name and _overlap(wanted, _network(subnet.cidr)):
+                taken.append(subnets.parse(subnet.cidr))
+                if other.name != spec.name and subnets.overlap(wanted, taken[-1:]):
                     raise exceptions.Busy(
                         f"Network {spec.id} overlaps {subnet.cidr} of the engine's network "
                         f"{other.name}; use another subnet, or remove that network."
                     )
-        for interface, net in _host_subnets():
-            if interface != spec.bridge and _overlap(wanted, net):
+        for interface, net in subnets.of_host():
+            if interface != spec.bridge and subnets.overlap(wanted, [net]):
                 raise exceptions.InvalidRequest(
                     f"Network {spec.id} overlaps {net}, which this host is on by {interface}; "
                     f"use another subnet, or plug into a bridge on {interface}."
                 )
+        return taken
 
     def _remove(self, network: containers.Network) -> bool:
         # The engine itself would only mind the running ones.
@@ -196,14 +241,7 @@ def _id(network: containers.Network) -> str:
     return network.labels.get("container_stack.id", "")
 
 
-def _network(cidr: str) -> _Net:
-    try:
-        return ipaddress.ip_network(cidr)
-    except ValueError as exc:
-        raise exceptions.InvalidRequest(f"{cidr!r} is no subnet: {exc}.") from exc
-
-
-def _is_host_of(net: _Net, text: str) -> bool:
+def _is_host_of(net: subnets.Net, text: str) -> bool:
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
@@ -212,41 +250,23 @@ def _is_host_of(net: _Net, text: str) -> bool:
     return address in net and address not in ends
 
 
+def _filler(spec: NetworkSpec, taken: Sequence[subnets.Net]) -> tuple[containers.Subnet, ...]:
+    if any(subnets.parse(subnet.cidr).version == 4 for subnet in spec.subnets):
+        return ()
+    free = (net for net in FILLER.subnets(new_prefix=24) if not subnets.overlap([net], taken))
+    return tuple(containers.Subnet(str(net)) for net in itertools.islice(free, 1))
+
+
 def _fits(network: containers.Network, spec: NetworkSpec) -> bool:
-    have = {_network(subnet.cidr): subnet.gateway for subnet in network.subnets}
-    want = {_network(subnet.cidr): subnet.gateway for subnet in spec.subnets}
+    want = {subnets.parse(subnet.cidr): subnet.gateway for subnet in spec.subnets}
+    have = {subnets.parse(subnet.cidr): subnet.gateway for subnet in network.subnets}
+    if all(net.version == 6 for net in want):
+        have = {
+            net: gateway for net, gateway in have.items() if not subnets.overlap([FILLER], [net])
+        }
     gateways_fit = all(want[net] in (None, have.get(net)) for net in want)
     return (
         set(have) == set(want)
         and gateways_fit
         and (network.mtu, network.internal) == (spec.mtu, spec.internal)
     )
-
-
-def _overlap(wanted: Sequence[_Net], net: _Net) -> bool:
-    return any(each.version == net.version and each.overlaps(net) for each in wanted)
-
-
-def _host_subnets() -> Iterator[tuple[str, _Net]]:
-    """Yield interface and subnet of every route that needs no router.
-
-    Source: proc_net(5) for IPv4; net/ipv6/route.c, rt6_info_route(), for IPv6.
-    """
-    for line in _lines("/proc/net/route"):
-        interface, destination, router, *_, mask = line.split()[:8]
-        if not int(router, 16) and int(mask, 16):
-            address = ipaddress.IPv4Address(int(destination, 16).to_bytes(4, "little"))
-            yield interface, ipaddress.IPv4Network((address, int(mask, 16).bit_count()))
-    for line in _lines("/proc/net/ipv6_route"):
-        destination, prefix, _, _, router, *_, interface = line.split()
-        net = ipaddress.IPv6Network((bytes.fromhex(destination), int(prefix, 16)))
-        if not int(router, 16) and net.prefixlen and not (net.is_link_local or net.is_multicast):
-            yield interface, net
-
-
-def _lines(path: str) -> Sequence[str]:
-    try:
-        lines = Path(path).read_text(encoding="ascii").splitlines()
-    except FileNotFoundError:
-        return ()
-    return lines[1:] if lines and lines[0].startswith("Iface") else lines
