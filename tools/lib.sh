@@ -59,6 +59,7 @@ begin() {
 clean_up() {
     local status=$? step pid
     trap - EXIT
+    set +e # one failing step must not keep the others from being done
     trap '' INT TERM HUP
     for pid in "${!JOBS[@]}"; do end_group "$pid"; done
     for ((step = ${#UNDO[@]} - 1; step >= 0; step--)); do
@@ -76,12 +77,17 @@ clean_up() {
 
 # clean_directory PATH: remove it with what is mounted in it and what loop devices hold of it.
 clean_directory() {
-    local name
-    while read -r name; do umount -l "$name"; done \
-        < <(awk -v under="$1/" 'index($2, under) == 1 {print $2}' /proc/self/mounts | sort -r)
-    while read -r name; do losetup -d "$name"; done \
+    local device
+    unmount_below "$1"
+    while read -r device; do losetup -d "$device"; done \
         < <(losetup -nO NAME,BACK-FILE 2>/dev/null | awk -v under="$1/" 'index($2, under) == 1 {print $1}')
     rm -rf --one-file-system "$1"
+}
+
+unmount_below() {
+    local target
+    while read -r target; do umount -l "$target"; done \
+        < <(awk -v under="$1/" 'index($2, under) == 1 {print $2}' /proc/self/mounts | sort -r)
 }
 
 # start_job NAME COMMAND ARG...: run it beside the script, in a process group of its own.
@@ -107,14 +113,21 @@ run_job() {
 
 # end_group PID: ask a process group to end, as Ctrl-C does; kill what is left of it after 30 s.
 end_group() {
-    local signal try
+    local signal
     for signal in INT TERM KILL; do
         kill -"$signal" -- "-$1" 2>/dev/null || return 0
-        for ((try = 0; try < 75; try++)); do
-            kill -0 -- "-$1" 2>/dev/null || return 0
-            sleep 0.2
-        done
+        if group_ends "$1" 15; then return 0; fi
     done
+}
+
+# group_ends PID SECONDS: wait until a process group is empty; fail if it isn't in time.
+group_ends() {
+    local try
+    for ((try = 0; try < $2 * 5; try++)); do
+        kill -0 -- "-$1" 2>/dev/null || return 0
+        sleep 0.2
+    done
+    return 1
 }
 
 # --- packages and Python ----------------------------------------------------------------------
@@ -223,22 +236,23 @@ engine_answers() {
 
 # need_engine: use the engine that answers; if none does, start one, with its data below $WORK.
 need_engine() {
-    if engine_answers; then say "using the Docker engine that runs"; return; fi
+    if engine_answers; then say "using the Docker engine that runs"; return 0; fi
     command -v dockerd >/dev/null || die "The Docker engine doesn't answer. Start it, or install docker.io."
     local engine=$WORK/engine args pid try
     read -ra args <<<"${CONTAINER_STACK_DOCKERD_ARGS:-}"
     mkdir -p "$engine"
     rm -f "$engine/pid"
+    echo '{}' >"$engine/config" # the machine's own could contradict these arguments
     remember_network
     set -m
     # Also when this script is killed, it ends.
-    setpriv --pdeathsig TERM dockerd --data-root "$engine/data" --exec-root "$engine/run" --pidfile "$engine/pid" \
-        "${args[@]}" </dev/null >"$engine/log" 2>&1 &
+    setpriv --pdeathsig TERM dockerd --config-file "$engine/config" --data-root "$engine/data" \
+        --exec-root "$engine/run" --pidfile "$engine/pid" "${args[@]}" </dev/null >"$engine/log" 2>&1 &
     pid=$!
     set +m
     at_exit stop_engine "$pid"
     for ((try = 0; try < 150; try++)); do
-        if engine_answers; then say "started dockerd, process $pid, log $engine/log"; return; fi
+        if engine_answers; then say "started dockerd, process $pid, log $engine/log"; return 0; fi
         kill -0 "$pid" 2>/dev/null || break
         sleep 0.2
     done
@@ -261,7 +275,8 @@ END
     end_group "$1"
     # Whatever it ran (containerd, shims) names the engine's own run directory.
     pkill -KILL -f -- "$WORK/engine/run" || true
-    clean_directory "$WORK/engine/run"
+    unmount_below "$WORK/engine"
+    rm -rf --one-file-system "$WORK/engine/run"
     forget_network
     say "stopped dockerd, process $1"
 }

@@ -40,7 +40,7 @@ section_functional() { run_pytest functional tests/functional; }
 section_acceptance() { run_pytest acceptance tests/acceptance; }
 section_examples() { run_pytest examples tests/examples; }
 section_bench-smoke() { "$VENV/bin/python" -m benchmarks; }
-section_demo() { TMPDIR='' tools/run-demo.sh; }
+section_demo() { tools/run-demo.sh; }
 
 section_guest() {
     modprobe -q dm-mod 2>/dev/null || true
@@ -92,9 +92,14 @@ run_phase() {
         status=0
         wait -n -p pid "${!JOBS[@]}" || status=$?
         section=${JOBS[$pid]}
-        end_group "$pid"
-        unset "JOBS[$pid]"
         [ $# -eq 1 ] || { say "--- output of $section ---"; cat "$RUN/$section.log"; }
+        group_ends "$pid" 5 || {
+            say "left running by $section:"
+            pgrep -a -g "$pid"
+            end_group "$pid"
+            status=${status/#0/1}
+        }
+        unset "JOBS[$pid]"
         if [ "$status" -eq 0 ]; then RESULT[$section]=passed; else RESULT[$section]="FAILED ($status)" failed=1; fi
         RESULT[$section]+=" $((SECONDS - started[$section])) s"
         say "--- $section: ${RESULT[$section]} ---"
@@ -110,10 +115,10 @@ inventory() { "$VENV/bin/python" tools/inventory.py "$RUN"; }
 left_behind() {
     local left
     inventory >"$RUN/after"
-    left=$(comm -13 "$RUN/before" "$RUN/after")
-    [ -n "$left" ] || return 1
+    mapfile -t left < <(comm -13 "$RUN/before" "$RUN/after")
+    [ ${#left[@]} -gt 0 ] || return 1
     say "left behind by the tests:"
-    printf '    %s\n' "$left"
+    printf '    %s\n' "${left[@]}"
 }
 
 read -ra ALL <<<"${PHASES[*]}"
