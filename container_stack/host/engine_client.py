@@ -35,6 +35,8 @@ FIRST_API = "1.24"
 _APIClient: Any = docker.APIClient
 
 _TAKEN = ("already in use by container", "already exists")
+#: What the engine calls failures of its own, and are the input's.
+_MALFORMED = ("processing tar", "invalid tar header", "unexpected eof", "archive/tar")
 _HELD = ("address already in use", "pool overlaps", "has active endpoints", "is in use")
 
 
@@ -183,6 +185,8 @@ def api_error(status: int, message: str) -> exceptions.ContainerStackError:
         return exceptions.NoSpace(f"The Docker Engine's disk is full: {said}.")
     if any(words in lower for words in _HELD):
         return exceptions.Busy(f"{said}.")
+    if status == 500 and any(words in lower for words in _MALFORMED):
+        return exceptions.InvalidRequest(f"The archive is no good: {said}.")
     if "no such image" in lower:
         return exceptions.NotFound(f"{said}; import, load or build it first.")
     if any(words in lower for words in _TAKEN):

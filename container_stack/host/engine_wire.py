@@ -33,8 +33,8 @@ class Codec(Protocol):
 
     def seal(self, data: bytes) -> bytes: ...
 
-    def open(self, data: bytes) -> bytes | None:
-        """Return what was inside, or None at the end of the stream; b"" from the socket is that."""
+    def open(self, data: bytes) -> tuple[bytes, bool]:
+        """Return what was inside, and whether the peer has ended; b"" is the socket's end."""
 
     def end(self) -> bytes | None:
         """Return what tells the peer that no more comes; None when the socket tells."""
@@ -98,11 +98,11 @@ class Wire:
             if writable:
                 pending = self._send(pending)
             if readable:
-                data = self._receive()
-                if data is None:
-                    return
+                data, ended = self._receive()
                 if data:
                     yield data
+                if ended:
+                    return
 
     def _error(self, answer: bytes, start: int) -> str:
         headers = http.client.parse_headers(io.BytesIO(answer.split(b"\r\n", 1)[1]))
@@ -135,11 +135,11 @@ class Wire:
         except ConnectionError:
             return pending[:0]
 
-    def _receive(self) -> bytes | None:
+    def _receive(self) -> tuple[bytes, bool]:
         try:
             data = self._sock.recv(CHUNK)
-        except BlockingIOError:
-            return b""
+        except (BlockingIOError, InterruptedError):
+            return b"", False
         except ConnectionResetError:
             # The engine closed with input of ours unread: its output is complete all the same.
             data = b""
@@ -159,8 +159,8 @@ class Plain:
     def seal(self, data: bytes) -> bytes:
         return data
 
-    def open(self, data: bytes) -> bytes | None:
-        return data or None
+    def open(self, data: bytes) -> tuple[bytes, bool]:
+        return data, not data
 
     def end(self) -> bytes | None:
         return None
@@ -189,17 +189,20 @@ class Encrypted:
             self._tls.write(data)
         return self._out.read()
 
-    def open(self, data: bytes) -> bytes | None:
+    def open(self, data: bytes) -> tuple[bytes, bool]:
         if data:
             self._in.write(data)
         else:
             self._in.write_eof()
         plain = b""
-        with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLZeroReturnError, ssl.SSLEOFError):
-            while more := self._tls.read(CHUNK):
-                plain += more
-            return plain or None
-        return plain if data or plain else None
+        # The peer's farewell is an empty read, and an error once we have said ours.
+        with contextlib.suppress(ssl.SSLZeroReturnError, ssl.SSLEOFError):
+            try:
+                while more := self._tls.read(CHUNK):
+                    plain += more
+            except ssl.SSLWantReadError:
+                return plain, False
+        return plain, True
 
     def end(self) -> bytes | None:
         with contextlib.suppress(ssl.SSLWantReadError):

@@ -103,8 +103,11 @@ class Images:
         """
         if not references:
             raise exceptions.InvalidRequest("There are no images to save; name some.")
-        with self._connection.use(PATIENCE) as client:
-            yield from client.save_images(list(references), CHUNK)
+        try:
+            with self._connection.use(PATIENCE) as client:
+                yield from client.save_images(list(references), CHUNK)
+        except exceptions.NotFound as exc:
+            raise exceptions.NotFound(f"Can't save {', '.join(references)}: {exc}") from exc
 
     def tag(self, image: str, reference: str) -> None:
         """Give an image one more name, taking it from whoever had it; idempotent."""
@@ -171,14 +174,7 @@ def _raise_errors(messages: Iterable[Mapping[str, Any]]) -> None:
     """Raise what the engine says inside an answer that began well."""
     for message in messages:
         if "error" in message:
-            raise _archive_error(500, message["error"])
-
-
-def _archive_error(status: int, text: str) -> exceptions.ContainerStackError:
-    error = engine_client.api_error(status, text)
-    if type(error) is exceptions.ContainerStackError:
-        return exceptions.InvalidRequest(f"The engine can't read the archive: {text}.")
-    return error
+            raise engine_client.api_error(500, message["error"])
 
 
 def _image(data: Mapping[str, Any]) -> Image:
