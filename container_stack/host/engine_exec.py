@@ -4,7 +4,9 @@
 The engine can start a command in a container and can't kill one. So each command gets a random
 mark in its environment, which its children inherit; when the deadline comes, a second command,
 busybox's shell as the same user in the same container, kills every process that has the mark.
-That needs no privilege on the engine's host, and works for an engine elsewhere.
+That needs no privilege on the engine's host, and works for an engine elsewhere. A process that
+empties its environment, or changes to another user, escapes it; the log warns when the command
+itself does.
 """
 
 import contextlib
@@ -71,7 +73,7 @@ def run(
     raise exceptions.CommandFailed(argv[0], -9, stderr, timed_out=True)
 
 
-class _Output:
+class Output:
     """Takes the engine's frames apart, however they are cut."""
 
     def __init__(self) -> None:
@@ -100,7 +102,7 @@ class _Command:
         self.container_id = container_id
         self._deadline = deadline
         self._id = ""
-        self.output = _Output()
+        self.output = Output()
 
     def run(
         self, argv: Sequence[str], stdin: bytes, environment: Mapping[str, str], user: str | None

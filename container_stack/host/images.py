@@ -64,7 +64,7 @@ class Images:
         :param changes: Dockerfile lines: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, USER, VOLUME...
         :raises InvalidRequest: no tar archive, or a bad reference or change.
         """
-        repository, tag = _split(reference)
+        repository, tag = split_reference(reference)
         source = _Source(stream)
         with source.reporting(), self._connection.use(PATIENCE) as client:
             answer = client.import_image(
@@ -111,7 +111,7 @@ class Images:
 
     def tag(self, image: str, reference: str) -> None:
         """Give an image one more name, taking it from whoever had it; idempotent."""
-        repository, tag = _split(reference)
+        repository, tag = split_reference(reference)
         with self._connection.use() as client:
             client.tag(image, repository, tag)
 
@@ -160,7 +160,7 @@ class _Source:
             raise
 
 
-def _split(reference: str) -> tuple[str, str]:
+def split_reference(reference: str) -> tuple[str, str]:
     """Return repository and tag; a colon before a slash belongs to a registry's port."""
     repository, colon, tag = reference.rpartition(":")
     if not colon or "/" in tag:
