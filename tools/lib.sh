@@ -204,12 +204,9 @@ need_venv() {
         "$PYTHON" -m venv "$VENV"
     fi
     for extra; do [ -e "$stamps/$extra" ] || wanted+=("$extra"); done
-    # setuptools builds beside the sources: let it do so in a copy.
-    copy=$RUN/source
-    mkdir "$copy"
-    tar -C "$ROOT" --exclude='./.*' --exclude=./build -c . | tar -C "$copy" -x --no-same-owner
+    copy=$(copy_source "$ROOT")
     if [ -d "$stamps" ] && [ ${#wanted[@]} -eq 0 ]; then
-        pip_install --no-deps --no-index --no-build-isolation --force-reinstall "$copy"
+        pip_install "${OFFLINE[@]}" --force-reinstall "$copy"
     else
         say "installing the package with $* into $VENV"
         pip_install --upgrade pip setuptools
@@ -217,10 +214,19 @@ need_venv() {
         mkdir -p "$stamps"
         for extra; do : >"$stamps/$extra"; done
     fi
-    rm -rf "$copy"
     exec 9>&-
     say "venv ready: $("$VENV/bin/python" -V)"
 }
+
+# copy_source DIRECTORY: copy it and print where to: setuptools builds beside the sources.
+copy_source() {
+    local copy
+    copy=$(mktemp -d "$RUN/source.XXXXXX")
+    tar -C "$1" --exclude='./.*' --exclude=./build -c . | tar -C "$copy" -x --no-same-owner
+    echo "$copy"
+}
+
+OFFLINE=(--no-deps --no-index --no-build-isolation) # for sources whose requirements are there
 
 pip_install() {
     "$VENV/bin/python" -m pip install --quiet --root-user-action=ignore "$@" >"$RUN/pip.log" 2>&1 && return 0
