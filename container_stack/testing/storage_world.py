@@ -69,9 +69,9 @@ class World:
 
     def clean(self) -> None:
         """Remove every volume and snapshot."""
+        self.storage.recover()
         for mount in reversed(mounts.below(self.pool.executor.state_dir)):
             self.filesystems.unmount(mount.path)
-        self.storage.recover()
         for snapshot in self.storage.list_snapshots():
             self.storage.delete_snapshot(snapshot.id)
         for volume in self.storage.list():

@@ -8,7 +8,13 @@ from collections.abc import Iterator
 import pytest
 
 from container_stack.host import loop, storage
-from container_stack.testing import privilege, snapshot_contract, storage_contract, storage_world
+from container_stack.testing import (
+    crash_contract,
+    privilege,
+    snapshot_contract,
+    storage_contract,
+    storage_world,
+)
 
 
 class _Loop:
@@ -61,4 +67,12 @@ class TestLoopOnSharingDisk(_OnSharingDisk, storage_contract.StorageContract):
 
 
 class TestLoopSnapshotsOnSharingDisk(_OnSharingDisk, snapshot_contract.SnapshotContract):
+    pass
+
+
+class TestLoopCrashes(_OnPlainDisk, crash_contract.CrashContract):
+    pass
+
+
+class TestLoopCrashesOnSharingDisk(_OnSharingDisk, crash_contract.CrashContract):
     pass
