@@ -23,9 +23,10 @@ SHARE_SERVER = "/usr/libexec/share-server"
 RESERVED_USERS = frozenset({"root", "nobody", "share"})
 RESERVED_SHARES = frozenset({"global", "homes", "printers"})
 
-#: smbd begins as root and acts on files as the user who logged in: for that it changes its user
-#: and groups. It needs nothing else; without either of these it stops at once.
-CAPABILITIES = ("SETGID", "SETUID")
+#: smbd begins as root and acts on files as the user who logged in: SETUID and SETGID, without
+#: which it stops at once. FOWNER lets it set the times of a file that another user made. Whoever
+#: has SETUID can become the owner anyway.
+CAPABILITIES = ("FOWNER", "SETGID", "SETUID")
 #: Any process may listen on the SMB port, so none needs NET_BIND_SERVICE.
 SYSCTLS = {"net.ipv4.ip_unprivileged_port_start": "445"}
 #: Samba counts on 16384 open files for each client, as Windows has. More is refused where the

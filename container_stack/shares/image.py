@@ -65,12 +65,10 @@ LINKS = {
     # Accounts come and go with access rules, and the root file system is read-only.
     "etc/passwd": "../var/lib/samba/etc/passwd",
 }
-TEXTS = {
-    "etc/group": "root:x:0:\nshare:x:1000:\nnogroup:x:65534:\n",
-    "etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
-}
 #: Files beside this module, with their modes.
 FILES = {
+    "etc/group": ("group", 0o644),
+    "etc/nsswitch.conf": ("nsswitch.conf", 0o644),
     "etc/samba/smb.conf": ("smb.conf", 0o644),
     "usr/libexec/share-server": ("share-server", 0o755),
 }
@@ -134,8 +132,6 @@ def _our_own() -> Iterator[tuple[str, _Entry]]:
         yield name, _entry(tarfile.DIRTYPE, mode)
     for name, target in LINKS.items():
         yield name, _entry(tarfile.SYMTYPE, 0o777, link=target)
-    for name, text in TEXTS.items():
-        yield name, _entry(tarfile.REGTYPE, 0o644, data=text.encode())
     data = importlib.resources.files("container_stack.shares") / "image"
     for name, (source, mode) in FILES.items():
         yield name, _entry(tarfile.REGTYPE, mode, data=(data / source).read_bytes())
