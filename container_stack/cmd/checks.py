@@ -25,8 +25,24 @@ ALWAYS = ("mount", "util-linux")
 
 def manila(settings: assembly.Settings) -> list[Finding]:
     """Return all that the Manila driver needs or could use, then what it can do with it."""
+    return _shares("manila", settings, _importable("manila"))
+
+
+def shares(settings: assembly.Settings) -> list[Finding]:
+    """Return the same for a program of the operator's own, which needs no Manila."""
+    return _shares("shares", settings)
+
+
+#: What to look at for each driver, and for programs that use the core without one.
+DRIVERS: Mapping[str, Callable[[assembly.Settings], list[Finding]]] = {
+    "manila": manila,
+    "shares": shares,
+}
+
+
+def _shares(name: str, settings: assembly.Settings, *first: Finding) -> list[Finding]:
     findings = [
-        _importable("manila"),
+        *first,
         *engine(settings),
         samba_image(settings),
         *root_helper("manila", settings),
@@ -37,13 +53,13 @@ def manila(settings: assembly.Settings) -> list[Finding]:
         abilities.space(settings.state_dir),
         abilities.reflink(settings.state_dir),
     ]
-    if all(each.level != abilities.Level.FAILURE for each in findings):
+    if not _failed(findings):
         findings.append(_pool(settings))
-    return [*findings, *_abilities(settings, findings)]
+    return [*findings, *_abilities(name, settings, findings)]
 
 
-#: What to look at for each driver.
-DRIVERS: Mapping[str, Callable[[assembly.Settings], list[Finding]]] = {"manila": manila}
+def _failed(findings: Sequence[Finding]) -> list[str]:
+    return [each.subject for each in findings if each.level == abilities.Level.FAILURE]
 
 
 def _importable(driver: str) -> Finding:
@@ -119,6 +135,8 @@ def root_helper(driver: str, settings: assembly.Settings) -> Iterator[Finding]:
     """Tell whether the root helper is allowed, safe, current, and starts."""
     words = tuple(shlex.split(settings.root_helper or "")) or executor.default_helper()
     install = f"container-stack rootwrap install --driver {driver}"
+    if os.path.dirname(words[-1]) != os.path.dirname(executor.CONFIG):
+        install += f" --directory {os.path.dirname(words[-1])}"
     if settings.state_dir != commands.STATE_DIR:
         install += f" --state-dir {settings.state_dir}"
     if os.geteuid() != 0:
@@ -221,22 +239,19 @@ def _pool(settings: assembly.Settings) -> Finding:
     return judge(subject, capacity.free > 0, f"{free:.1f} of {total:.1f} GiB free")
 
 
-def _abilities(settings: assembly.Settings, findings: Sequence[Finding]) -> Iterator[Finding]:
-    """Say what the driver can do here, with the given settings and with others."""
-    failed = [each.subject for each in findings if each.level == abilities.Level.FAILURE]
-    yield judge(
-        "manila can: serve CIFS shares as configured",
-        not failed,
-        f"not before this is cured: {', '.join(failed)}" if failed else "yes",
-    )
+def _abilities(
+    name: str, settings: assembly.Settings, findings: Sequence[Finding]
+) -> Iterator[Finding]:
+    """Say what can be done here, with the given settings and with others."""
+    failed = _failed(findings)
+    detail = f"not before this is cured: {', '.join(failed)}" if failed else "yes"
+    yield judge(f"{name}: serve CIFS shares as configured", not failed, detail)
     lacking = {each.subject for each in findings if each.level != abilities.Level.OK}
-    for what, subjects in _NEEDS.items():
+    needs = {**_NEEDS, "share blocks in loop snapshots": (f"reflinks below {settings.state_dir}",)}
+    for what, subjects in needs.items():
         missing = [subject for subject in subjects if subject in lacking]
-        detail = f"not here: {', '.join(missing)}" if missing else "yes"
-        yield judge(f"manila can: {what}", not missing, detail, needed=False)
-    shared = f"reflinks below {settings.state_dir}" not in lacking
-    detail = "yes" if shared else "no: they are full copies"
-    yield judge("manila can: share blocks in loop snapshots", shared, detail, needed=False)
+        detail = f"not here, for want of {', '.join(missing)}" if missing else "yes"
+        yield judge(f"{name}: {what}", not missing, detail, needed=False)
 
 
 #: Ability to the subjects of the findings that it depends on.

@@ -59,5 +59,5 @@ def _module(name: str) -> Any:
         return importlib.import_module(f"container_stack.cmd.{name}")
     except ModuleNotFoundError as exc:
         raise exceptions.HostNotReady(
-            f"The demo needs {exc.name}: pip install 'container-stack[demo]'."
+            f"The demo needs {exc.name}: pip install 'container-stack[manila,demo]'."
         ) from exc

@@ -6,6 +6,7 @@ import hashlib
 import ipaddress
 import os
 import secrets
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -18,7 +19,7 @@ from container_stack import exceptions
 from container_stack.cmd import demo_backend, demo_clients, demo_host, smb, steps
 from container_stack.cmd import image as image_commands
 from container_stack.host import containers, filesystem, images
-from container_stack.rootwrap import config, executor
+from container_stack.rootwrap import commands, config, executor
 from container_stack.shares import image as share_image
 
 GIB = 1024**3
@@ -51,7 +52,7 @@ class Walk:
         except KeyboardInterrupt:
             return 130
         except Exception as exc:  # whatever it is, it is in the table, and nothing is left
-            self._stream.write(f"The demo failed: {' '.join(str(exc).split())}\n")
+            self._stream.write(f"The demo failed: {steps.told(exc)}\n")
         return int(self.steps.failed)
 
     def _walk(self, undo: contextlib.ExitStack) -> None:
@@ -94,13 +95,17 @@ class Walk:
 
     def _install_filters(self, top: Path) -> str:
         with self.steps.step("Root helper starts, with filters") as step:
-            root = os.geteuid() == 0
-            if not root and subprocess.run(["sudo", "-n", "true"], check=False).returncode:
-                raise exceptions.RootHelperUnavailable("Let sudo know you first: run `sudo -v`.")
             state_dir = top / "state"
             state_dir.mkdir()
             config.install(top / "rootwrap", ["manila"], str(state_dir))
+            root = os.geteuid() == 0
             helper = demo_backend.root_helper(top / "rootwrap" / "rootwrap.conf", root=root)
+            if not root:
+                _ask_sudo(helper)
+            # A command that can only fail, for want of its file: it was let through and ran.
+            runner = executor.Executor(helper, state_dir=str(state_dir))
+            with contextlib.closing(runner), contextlib.suppress(exceptions.CommandFailed):
+                runner.run(commands.THAW, path=f"{state_dir}/mounts/none")
             step.detail = "as root; filters apply" if root else "through sudo"
         return helper
 
@@ -235,3 +240,11 @@ class Walk:
             left = demo_host.leftovers(self._engine, self._owner, str(state_dir), str(subnet))
             self.steps.promise(not left, ", ".join(left))
             step.detail = "no container, network, volume, mount, loop device, file"
+
+
+def _ask_sudo(helper: str) -> None:
+    words = [word for word in shlex.split(helper) if word not in ("sudo", "-n")]
+    if subprocess.run(["sudo", "-n", "-l", *words], capture_output=True, check=False).returncode:
+        raise exceptions.RootHelperUnavailable(
+            "sudo won't start the root helper without a password; run `sudo -v` before the demo."
+        )

@@ -32,12 +32,11 @@ class ContainerStack(app.App):
         """Log to standard error: warnings, or with -v what is done, or with -vv everything."""
         super().configure_logging()
         console = logging.getLogger().handlers[-1]
-        level = {0: logging.ERROR, 1: logging.WARNING, 2: logging.INFO}
-        console.setLevel(level.get(self.options.verbose_level, logging.DEBUG))
+        level = {2: logging.INFO, 3: logging.DEBUG}
+        console.setLevel(level.get(self.options.verbose_level, logging.WARNING))
         console.setFormatter(_OneLine("%(message)s"))
-        if self.options.verbose_level <= 3:
-            for name in NOISY:
-                logging.getLogger(name).setLevel(logging.WARNING)
+        for name in NOISY:
+            logging.getLogger(name).setLevel(logging.WARNING)
 
     def interact(self) -> None:
         """Show the help: there is no interactive mode."""

@@ -20,6 +20,8 @@ from container_stack.rootwrap import commands, config
 DAEMON = "container-stack-rootwrap-daemon"
 DIRECTORY = "/etc/container-stack"
 SUDOERS = "/etc/sudoers.d"
+#: Where sudo looks for a program that is named without its directory, as Debian sets it up.
+SECURE_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
 _USER = re.compile(r"[a-z_][a-z0-9_-]*")
 _PATH = re.compile(r"(?:/[A-Za-z0-9._+-]+)+")
@@ -72,6 +74,8 @@ class Install(lister.Lister):
                 config.install(directory, drivers, parsed_args.state_dir)
                 if rule:
                     install_sudoers(rule, files[rule])
+        if rule:
+            self.app.stderr.write(_advice(daemon(), directory))
         return ("File", "State"), states
 
 
@@ -123,6 +127,18 @@ def install_sudoers(path: Path, text: str) -> None:
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _advice(program: str, directory: Path) -> str:
+    """Return what the operator should know about a daemon that isn't in the usual place."""
+    lines = []
+    if os.path.dirname(program) not in SECURE_PATH or str(directory) != DIRECTORY:
+        helper = f"sudo -n {program} {directory}/rootwrap.conf"
+        lines.append(f"Set container_stack_root_helper = {helper}\n")
+    places = (program, os.path.dirname(program))
+    if any(os.stat(place).st_uid for place in places):
+        lines.append(f"{program} doesn't belong to root alone: who can change it is root.\n")
+    return "".join(lines)
 
 
 def _files(directory: Path, drivers: list[str], state_dir: str) -> Iterator[tuple[Path, str]]:

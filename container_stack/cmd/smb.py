@@ -61,10 +61,10 @@ class Client:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        with contextlib.suppress(Exception):
-            smbclient.reset_connection_cache(
-                fail_on_error=False, connection_cache=self._connections
-            )
+        # No goodbye: the server may have cut this session, and would be asked in vain.
+        for each in self._connections.values():
+            with contextlib.suppress(Exception):
+                each.disconnect(close=False)
 
     @property
     def encrypted(self) -> bool:

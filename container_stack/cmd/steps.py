@@ -13,6 +13,11 @@ class BrokenPromiseError(Exception):
     """A step went through and the outcome isn't what was promised."""
 
 
+def told(exc: BaseException) -> str:
+    """Return on one line what an exception says, or its kind if it says nothing."""
+    return " ".join(str(exc).split()) or type(exc).__name__
+
+
 @dataclasses.dataclass(slots=True)
 class Step:
     """One step.
@@ -54,7 +59,7 @@ class Steps:
             yield step
         except BaseException as exc:
             step.result = "FAILED"
-            step.detail = " ".join(str(exc).split()) or type(exc).__name__
+            step.detail = told(exc)
             raise
         else:
             step.result = "ok"
