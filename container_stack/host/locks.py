@@ -2,7 +2,7 @@
 """One lock per object, across threads and processes.
 
 Two shares never wait for each other; two changes of one share do. The kernel drops a lock with
-its holder, kill -9 included, and the lock's file goes when nobody wants it.
+its holder, kill -9 included; its file goes when nobody wants it, or by :meth:`ObjectLocks.sweep`.
 """
 
 import contextlib
@@ -45,6 +45,12 @@ class ObjectLocks:
                 os.unlink(path)
             os.close(fd)
 
+    def sweep(self) -> None:
+        """Remove the files of locks that nobody holds, below this directory: crashes left them."""
+        for directory, _, names in os.walk(self._directory):
+            for name in names:
+                _remove_if_free(os.path.join(directory, name))
+
     def _acquire(self, path: str) -> int:
         os.makedirs(self._directory, mode=0o700, exist_ok=True)
         while True:
@@ -52,6 +58,17 @@ class ObjectLocks:
             fcntl.flock(fd, fcntl.LOCK_EX)
             if _is_current(fd, path):
                 return fd
+            os.close(fd)
+
+
+def _remove_if_free(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError, BlockingIOError):
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_current(fd, path):
+                os.unlink(path)
+        finally:
             os.close(fd)
 
 

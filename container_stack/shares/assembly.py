@@ -121,5 +121,5 @@ def _wires(
     bridge = settings.linux_bridge or settings.ovs_bridge
     if bridge:
         return wiring.Bridged(plug.Plugs(run), bridge, ovs=bool(settings.ovs_bridge))
-    networks = network.ContainerNetworks(engine, object_locks, owner=settings.owner)
+    networks = network.ContainerNetworks(engine, object_locks, run, owner=settings.owner)
     return wiring.EngineNetworks(networks)

@@ -128,9 +128,9 @@ class ShareServers:
         return cifs.Samba(self._engine, server.container_id)
 
     def _make(self, spec: model.ServerSpec) -> model.Server:
-        self._make_directory(spec.id)
         labels = self._labels(spec.id)
         self._engine.create_volume(_volume(spec.id), labels)
+        self._make_directory(spec.id)
         container = cifs.container_spec(
             self._container,
             name=PREFIX + spec.id + CREATING,
@@ -176,9 +176,13 @@ class ShareServers:
         for container in self._engine.list(self._labels(spec.id)):
             self._engine.remove(container.id)
         self._wires.release(spec)
-        self._engine.remove_volume(_volume(spec.id))
+        self._remove_volume(spec.id)
+
+    def _remove_volume(self, server_id: str) -> None:
         with contextlib.suppress(FileNotFoundError):
-            os.rmdir(self.directory(spec.id))
+            os.rmdir(self.directory(server_id))
+        # Made first and removed last: where it is, something may be left.
+        self._engine.remove_volume(_volume(server_id))
 
     def _remove_leftovers(self) -> None:
         """Remove volumes and directories whose container is gone: a crash came between."""
@@ -186,9 +190,7 @@ class ShareServers:
             server_id = volume.labels["container_stack.id"]
             with self._locks.hold(f"server-{server_id}"):
                 if not self._list({"container_stack.id": server_id}) and self._empty(server_id):
-                    self._engine.remove_volume(volume.name)
-                    with contextlib.suppress(FileNotFoundError):
-                        os.rmdir(self.directory(server_id))
+                    self._remove_volume(server_id)
         self._wires.recover()
 
     def _empty(self, server_id: str) -> bool:

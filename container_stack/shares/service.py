@@ -184,6 +184,7 @@ class ShareService:
         back with the same address, mounts and rules. What fails is reported, and the rest goes on.
         """
         self.start()
+        self._locks.sweep()
         self._volumes.recover()
         failed: dict[str, str] = {}
         half_made = [each.id for each in self._shares() if each.labels.get(STATE) != READY]
