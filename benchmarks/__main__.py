@@ -4,7 +4,13 @@
 import importlib
 import sys
 
-NAMES = ("privileged_command",)
+NAMES = (
+    "privileged_command",
+    "share_ready",
+    "one_more_share",
+    "many_shares",
+    "extend_online",
+)
 
 
 def main(names: list[str]) -> int:
