@@ -19,8 +19,8 @@ from container_stack.host import containers
 from container_stack.shares import image
 
 SHARE_SERVER = "/usr/libexec/share-server"
-#: Accounts of the image's own.
-RESERVED_USERS = frozenset({"root", "nobody", "share"})
+#: Accounts and groups of the image's own, and the group that Samba puts everybody in.
+RESERVED_USERS = frozenset({"root", "nobody", "none", "share"})
 RESERVED_SHARES = frozenset({"global", "homes", "printers"})
 
 #: smbd begins as root and acts on files as the user who logged in: SETUID and SETGID, without
@@ -254,7 +254,8 @@ class Samba:
         :raises InvalidRequest: the share can't have this name, or a user has two rules.
         :raises CommandFailed: also when the share's volume isn't mounted.
         """
-        wanted = section(name, rules)
+        # The end tells that nothing was cut off: half a section may admit more than the whole.
+        wanted = section(name, rules) + "end\n"
         answer = self._run("set", name, stdin=wanted.encode())
         return {m["user"]: m["key"] for m in map(_KEY.fullmatch, answer.splitlines()) if m}
 

@@ -124,6 +124,20 @@ def test_nobody_else_gets_in(server: ShareServer, share: str, tmp_path: Path) ->
     server.unmount(other)
 
 
+@pytest.mark.parametrize("name", ["everyone", "users", "network", "nogroup", "administrators"])
+def test_user_named_like_a_group_is_only_himself(
+    server: ShareServer, share: str, tmp_path: Path, name: str
+) -> None:
+    other = f"{share}-other"
+    server.mount(other)
+    key = server.samba.set_share(other, [ALICE])["alice"]
+    own = server.samba.set_share(share, [cifs.Rule("user", name)])[name]
+    assert run(server, share, "alice", key, "ls", tmp_path)[0] == 1
+    assert run(server, share, name, own, "ls", tmp_path)[0] == 0
+    server.samba.remove_share(other)
+    server.unmount(other)
+
+
 @pytest.mark.parametrize(
     "rules", [[], [cifs.Rule("ip", "0.0.0.0/0")]], ids=["no rules", "networks only"]
 )
@@ -406,7 +420,7 @@ def test_change_that_is_killed_anywhere_is_repaired_by_the_next(
     before: list[cifs.Rule] = []
     for number in range(24):
         rules = steps[number % len(steps)]
-        document = cifs.section(share, rules).encode()
+        document = f"{cifs.section(share, rules)}end\n".encode()
         argv = ["timeout", "-s", "KILL", str(0.01 + number * 0.012)]
         argv += [cifs.SHARE_SERVER, "set", share]
         server.engine.exec(server.id, argv, stdin=document)
@@ -519,6 +533,7 @@ DOCUMENTS: Mapping[str, str] = {
     "an included file": GOOD + "include = /shares/alpha/data/conf\n",
     "guests": GOOD + "guest ok = yes\n",
     "a reader without access": GOOD + "read list = bob\n",
+    "a dotted prefix": GOOD + "hosts allow = 10.0.0.\n",
     "everybody's address": GOOD + "hosts allow = ALL\n",
     "a host name": GOOD + "hosts allow = example.org\n",
     "all of IPv6, as Samba reads it": GOOD + "hosts allow = fd00::1/128\n",
@@ -530,9 +545,22 @@ DOCUMENTS: Mapping[str, str] = {
 @pytest.mark.parametrize("document", DOCUMENTS.values(), ids=DOCUMENTS)
 def test_control_program_refuses_a_document_with(server: ShareServer, document: str) -> None:
     before = server.run("net", "conf", "list").stdout
-    answer = server.share_server("set", "alpha", stdin=document)
+    answer = server.share_server("set", "alpha", stdin=f"{document}end\n")
     assert (answer.exit_code, answer.stdout) == (2, b""), answer
     assert server.run("net", "conf", "list").stdout == before
+
+
+def test_control_program_refuses_a_document_that_was_cut_off(
+    server: ShareServer, share: str
+) -> None:
+    rules = {ALICE, BOB_READS, cifs.Rule("ip", f"{NET4}.0/24")}
+    keys = server.samba.set_share(share, rules)
+    whole = f"{cifs.section(share, rules)}end"
+    for length in (0, 1, *range(20, len(whole) - 1, 7), len(whole) - 1):
+        answer = server.share_server("set", share, stdin=whole[:length])
+        assert (answer.exit_code, answer.stdout) == (2, b""), whole[:length]
+    assert server.samba.shares() == {share: rules}
+    assert server.samba.set_share(share, rules) == keys
 
 
 @pytest.mark.parametrize(
@@ -560,7 +588,7 @@ def test_control_program_refuses_a_document_with(server: ShareServer, document: 
     ],
 )
 def test_control_program_refuses_a_share_named(server: ShareServer, name: str) -> None:
-    assert server.share_server("set", name, stdin=GOOD).exit_code == 2
+    assert server.share_server("set", name, stdin=f"{GOOD}end\n").exit_code == 2
     assert server.share_server("remove", name).exit_code == 2
 
 

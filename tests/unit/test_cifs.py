@@ -47,6 +47,7 @@ def test_posix_names_can_be_users(name: str) -> None:
         '"a"',
         "root",
         "nobody",
+        "none",
         "share",
         "\u0661a",
         "a\u0661",
