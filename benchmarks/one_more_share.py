@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks import harness, shares
-from container_stack.shares import cifs
 
 ROUNDS = 9
 
@@ -35,11 +34,7 @@ def run() -> Iterator[harness.Claim]:
             mount_point.mkdir()
             _run("mount", "-t", "xfs", device, str(mount_point))
             plain.append(name)
-            document = cifs.section(name, [shares.ALICE]).encode()
-            done = made.engine.exec(
-                server.container_id, [cifs.SHARE_SERVER, "set", name], stdin=document
-            )
-            assert done.exit_code == 0, done.stderr
+            made.shares.servers.samba(server).set_share(name, [shares.ALICE])
 
         def ours() -> None:
             name = f"share-{next(numbers)}"

@@ -116,7 +116,8 @@ def nothing() -> dict[str, int]:
 @pytest.fixture
 def host(tmp_path: Path, samba_image: str) -> Iterator[Host]:
     """A host with nothing on it; what a test leaves is taken away."""
-    with contextlib.closing(Host(tmp_path, samba_image, "10.251.83")) as made:
+    net = f"10.251.{100 + os.getpid() % 100}"
+    with contextlib.closing(Host(tmp_path, samba_image, net)) as made:
         yield made
 
 

@@ -20,9 +20,7 @@ def broken_plugin(tmp_path, monkeypatch):
     info = tmp_path / "cstest_broken-1.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: cstest-broken\nVersion: 1\n")
-    (info / "entry_points.txt").write_text(
-        "[cstest.broken]\ngone = cstest_no_such_module:Thing\n"
-    )
+    (info / "entry_points.txt").write_text("[cstest.broken]\ngone = cstest_no_such_module:Thing\n")
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return "cstest.broken"
