@@ -4,6 +4,7 @@
 import contextlib
 import functools
 import hashlib
+import os
 import socket
 import subprocess
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from container_stack import exceptions
 from container_stack.host import containers, images
 from container_stack.shares import cifs, image
 
@@ -29,11 +31,19 @@ def reference() -> str:
 
 @pytest.fixture(scope="session")
 def samba_image(engine: containers.Engine) -> Iterator[str]:
+    """The image that this tree makes, or the one that SAMBA_IMAGE names."""
+    if given := os.environ.get("SAMBA_IMAGE"):
+        yield given
+        return
     engine_images = images.Images(engine)
-    if engine_images.find(reference()) is None:
-        image.build(engine_images, reference=reference())
+    if engine_images.find(reference()) is not None:
+        yield reference()
+        return
+    image.build(engine_images, reference=reference())
     yield reference()
-    engine_images.remove(reference())
+    # Another run on this machine may be using it.
+    with contextlib.suppress(exceptions.Busy):
+        engine_images.remove(reference())
 
 
 @pytest.fixture(scope="module")
