@@ -257,9 +257,7 @@ def _translated(share_id: str | None = None) -> Iterator[None]:
         yield
     except exceptions.PossibleDataLoss as exc:
         raise exception.ShareShrinkingPossibleDataLoss(share_id=share_id) from exc
-    except exceptions.NotFound as exc:
-        if share_id is None:
-            raise exception.ShareBackendException(msg=str(exc)) from exc
+    except model.ShareNotFound as exc:
         raise exception.ShareResourceNotFound(share_id=share_id) from exc
     except exceptions.InvalidRequest as exc:
         raise exception.InvalidInput(reason=str(exc)) from exc

@@ -28,6 +28,10 @@ def check_id(value: str, what: str) -> str:
     return value
 
 
+class ShareNotFound(exceptions.NotFound):
+    """There is no such share; who wanted to delete it is content."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Subnet:
     """A network segment on which share servers have addresses.

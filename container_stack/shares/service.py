@@ -70,9 +70,9 @@ class ShareService:
         server = self.servers.running(server_id)
         with self._locks.hold(f"share-{share_id}"):
             volume = self._find(share_id)
-            if volume and volume.labels.get(STATE) == READY:
-                if volume.labels.get(SERVER) != server_id:
-                    raise exceptions.AlreadyExists(f"Share {share_id} is on another server.")
+            if volume and (volume.owner, volume.labels.get(SERVER)) != (self._owner, server_id):
+                raise exceptions.AlreadyExists(f"{share_id} is taken, by another server's share.")
+            if volume and volume.labels[STATE] == READY:
                 return self._share(volume, server)
             if volume:
                 self._remove(volume)
@@ -89,7 +89,7 @@ class ShareService:
     def delete(self, share_id: str) -> None:
         """Remove a share and everything in it, cutting off who still uses it.
 
-        :raises NotFound: there is no such share.
+        :raises ShareNotFound: there is no such share.
         """
         with self._locks.hold(f"share-{share_id}"):
             self._volume(share_id)
@@ -240,7 +240,7 @@ class ShareService:
     def _volume(self, share_id: str) -> storage.Volume:
         volume = self._find(share_id)
         if volume is None or volume.owner != self._owner or SERVER not in volume.labels:
-            raise exceptions.NotFound(f"There is no share {share_id} on this host.")
+            raise model.ShareNotFound(f"There is no share {share_id} on this host.")
         return volume
 
     def _share(self, volume: storage.Volume, server: model.Server) -> model.Share:

@@ -222,6 +222,10 @@ def test_share_of_another_owner_is_not_touched(host, shares, server):
     stranger = host.service()
     assert stranger.recover() == model.Health()
     assert list(stranger.list()) == []
-    with pytest.raises(exceptions.NotFound):
+    with pytest.raises(model.ShareNotFound):
         stranger.delete("share-1")
+    other = stranger.create_server(host.spec(12))
+    with pytest.raises(exceptions.AlreadyExists):
+        stranger.create("share-1", other.id, shares_host.SMALL)
+    stranger.delete_server(other.id)
     assert shares.get("share-1").server_id == server.id
