@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``python -m benchmarks [NAME...]``: run the benchmarks, print each claim, fail on a miss."""
+"""``python -m benchmarks [--smoke] [NAME...]``: run the benchmarks and print each claim.
+
+A missed claim is an error, except with ``--smoke``, which asks only whether they run: a busy
+machine is no reason to fail a build.
+"""
 
 import importlib
 import sys
@@ -13,14 +17,15 @@ NAMES = (
 )
 
 
-def main(names: list[str]) -> int:
+def main(words: list[str]) -> int:
     """Run the named benchmarks, or all, and return the exit code."""
+    names = [word for word in words if word != "--smoke"]
     missed = 0
     for name in names or NAMES:
         for claim in importlib.import_module(f"benchmarks.{name}").run():
             print(claim, flush=True)
             missed += not claim.kept
-    return 1 if missed else 0
+    return 1 if missed and "--smoke" not in words else 0
 
 
 if __name__ == "__main__":

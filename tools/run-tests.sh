@@ -10,7 +10,7 @@
 #   examples    examples/: an operator's own service, a third party's backend
 #   demo        tools/run-demo.sh
 #   acceptance  tests/acceptance: real OpenStack services
-#   bench-smoke benchmarks/, against their limits
+#   bench-smoke benchmarks/: that they run; their ratios are shown
 #
 # Without SECTION all of them; --fast: without guest, demo, acceptance and benchmarks. What doesn't
 # disturb each other runs side by side; after the first failure nothing more is started. Reports in
@@ -41,7 +41,7 @@ section_unit() { run_pytest unit tests/unit; }
 section_contract() { run_pytest contract tests/contract; }
 section_functional() { run_pytest functional tests/functional; }
 section_acceptance() { run_pytest acceptance tests/acceptance; }
-section_bench-smoke() { "$VENV/bin/python" -m benchmarks; }
+section_bench-smoke() { "$VENV/bin/python" -m benchmarks --smoke; }
 section_demo() { tools/run-demo.sh; }
 
 section_examples() {
