@@ -9,6 +9,7 @@ As root there is no sudo, and the filters apply all the same: what works for roo
 service's own user.
 """
 
+import ast
 import contextlib
 import logging
 import os
@@ -31,6 +32,9 @@ LOG = logging.getLogger(__name__)
 CONFIG = "/etc/container-stack/rootwrap.conf"
 #: One byte on the daemon's standard input: kill what you run, then go.
 KILL = b"K"
+#: What says that the daemon went without having read the command. (A Unix socket is "reset" only
+#: if its other end closed with something unread: net/unix/af_unix.c, unix_release_sock().)
+_UNREAD = (BrokenPipeError, ConnectionRefusedError, ConnectionResetError, FileNotFoundError)
 
 
 def default_helper(config: str = CONFIG) -> tuple[str, ...]:
@@ -144,6 +148,7 @@ class _Client(rootwrap_client.Client):
         super().__init__(helper)
         self._guard = threading.Lock()
         self._running: commands.Command | None = None
+        self._deadline = 0.0
         self._overran = False
 
     def call(
@@ -154,10 +159,7 @@ class _Client(rootwrap_client.Client):
         :raises CommandFailed: it overran its deadline, or its outcome is unknown.
         """
         with self._guard:
-            self._running, self._overran = command, False
-        timer = threading.Timer(deadline, self._kill)
-        timer.daemon = True
-        timer.start()
+            self._running, self._deadline, self._overran = command, deadline, False
         try:
             # A daemon that idled out is no reason to doubt a command that it never saw.
             self._need_restart |= self._process is not None and self._process.poll() is not None
@@ -167,7 +169,6 @@ class _Client(rootwrap_client.Client):
                 raise exceptions.CommandFailed(command.name, -1, f"rootwrap: {exc}") from exc
             result = (-9, "", "")
         finally:
-            timer.cancel()
             with self._guard:
                 self._running = None
         if self._overran:
@@ -200,17 +201,26 @@ class _Client(rootwrap_client.Client):
     def _run_one_command(
         self, proxy: object, cmd: list[str], stdin: str | None
     ) -> tuple[int, str, str]:
+        # The start of a daemon, which was before, doesn't count.
+        timer = threading.Timer(self._deadline, self._kill)
+        timer.daemon = True
+        timer.start()
         try:
             result: tuple[int, str, str] | None = super()._run_one_command(proxy, cmd, stdin)
             if result is None:
                 raise EOFError
         except (EOFError, OSError) as exc:
-            if self._overran or self._running is None or not self._running.idempotent:
+            seen = not isinstance(exc, _UNREAD)
+            repeatable = self._running is not None and self._running.idempotent
+            if self._overran or (seen and not repeatable):
                 raise _DaemonLostError("the daemon went away while the command ran") from exc
             raise
+        finally:
+            timer.cancel()
         return result
 
     def _initialize(self) -> None:
+        self._process = None
         try:
             super()._initialize()
         except Exception as exc:
@@ -222,10 +232,12 @@ class _Client(rootwrap_client.Client):
 
     def _last_words(self, exc: Exception) -> str:
         process = self._process
-        if isinstance(exc, OSError) or process is None or process.stderr is None:
+        if process is None or process.stdin is None or process.stderr is None:
             return str(exc)
-        with contextlib.suppress(Exception):
-            process.kill()
-            lines = process.stderr.read().decode(errors="replace").strip().splitlines()
-            return lines[-1][:300] if lines else str(exc)
-        return str(exc)
+        # It ends by itself when its input does: as another user's it can't be killed.
+        process.stdin.close()
+        # What a helper that was quick to end said, the parent class has read: it quotes that.
+        quoted = str(exc).partition("stderr:\n")[2]
+        said: bytes = ast.literal_eval(quoted) if quoted else process.stderr.read()
+        lines = said.decode(errors="replace").strip().splitlines()
+        return lines[-1][:300] if lines else "it ended without a word"
