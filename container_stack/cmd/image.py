@@ -54,7 +54,10 @@ class List(lister.Lister):
             ids = [each["Id"] for each in client.images(filters={"label": "container_stack.image"})]
         found = [each for each in map(images.Images(engine).find, ids) if each]
         columns = ("ID", "Tags", "Size", "Created")
-        return columns, [(each.id, list(each.tags), each.size, each.created) for each in found]
+        return columns, [
+            (each.id, list(each.tags), each.size, each.created and each.created.isoformat())
+            for each in found
+        ]
 
 
 def progress(stream: TextIO) -> Callable[[str, int, int], None]:

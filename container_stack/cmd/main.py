@@ -57,7 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         warnings.simplefilter("ignore")
     # Tables fit the terminal; where there is none they are as wide as they need.
     os.environ.setdefault("CLIFF_FIT_WIDTH", "1")
-    return ContainerStack().run(list(sys.argv[1:] if argv is None else argv))
+    words = list(sys.argv[1:] if argv is None else argv)
+    return ContainerStack().run(words or ["help"])
 
 
 if __name__ == "__main__":

@@ -6,13 +6,19 @@ import os
 import pytest
 
 from container_stack import plugins
-from container_stack.testing import snapshot_contract, storage_contract, storage_world
+from container_stack.testing import (
+    crash_contract,
+    snapshot_contract,
+    storage_contract,
+    storage_world,
+)
 
 
 class Reserved:
     @pytest.fixture
     def open_storage(self) -> storage_world.Open:
-        return plugins.load(plugins.STORAGE, "reserved")
+        factory: storage_world.Open = plugins.load(plugins.STORAGE, "reserved")
+        return factory
 
 
 class TestReserved(Reserved, storage_contract.StorageContract):
@@ -25,4 +31,8 @@ class TestReserved(Reserved, storage_contract.StorageContract):
 
 
 class TestReservedSnapshots(Reserved, snapshot_contract.SnapshotContract):
+    pass
+
+
+class TestReservedCrashes(Reserved, crash_contract.CrashContract):
     pass
