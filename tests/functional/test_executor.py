@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -57,7 +58,12 @@ class Lab:
         (self.state / "mounts").mkdir(parents=True)
         self._made = privilege.make_executor(self.state)
         self.config = directory / "state.rootwrap" / "rootwrap.conf"
-        self.helper = f"{sys.executable} -m container_stack.rootwrap.cmd {self.config}"
+        # Short, for a socket's name, and nobody else's.
+        self.sockets = Path(tempfile.mkdtemp(prefix="cs-"))
+        self.helper = (
+            f"env TMPDIR={self.sockets} {sys.executable} -m container_stack.rootwrap.cmd "
+            f"{self.config}"
+        )
         filters = self.config.parent / "rootwrap.d" / "manila.filters"
         filters.write_text(filters.read_text() + WORK.filter(str(self.state)) + "\n")
         programs = directory / "bin"
@@ -119,20 +125,13 @@ def wait_until(condition: object, seconds: float = 5.0) -> float:
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Lab]:
-    sockets = set(Path("/tmp").glob("rootwrap-*"))
     made = Lab(tmp_path)
     yield made
     made.close()
     wait_until(lambda: not made.daemons() and not made.workers())
-    left = [path for path in set(Path("/tmp").glob("rootwrap-*")) - sockets if is_dead(path)]
+    left = list(made.sockets.iterdir())
+    shutil.rmtree(made.sockets)
     assert len(left) <= made.killed, "a daemon left its directory"
-    for path in left:
-        shutil.rmtree(path)
-
-
-def is_dead(directory: Path) -> bool:
-    """Tell whether nobody listens in a daemon's directory (another test's daemon may)."""
-    return str(directory) not in Path("/proc/net/unix").read_text()
 
 
 @pytest.fixture
