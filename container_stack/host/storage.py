@@ -104,7 +104,8 @@ class Pool:
 
         :raises InvalidRequest: one is set that isn't among ``known``.
         """
-        given = {name for name in ("limit", "volume_group", "thin_pool") if getattr(self, name)}
+        settings = ("limit", "volume_group", "thin_pool")
+        given = {name for name in settings if getattr(self, name) not in (None, "")}
         odd = sorted((given | set(self.options)) - set(known))
         if odd:
             raise exceptions.InvalidRequest(f"{backend} storage doesn't know: {', '.join(odd)}.")

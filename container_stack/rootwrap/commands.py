@@ -226,14 +226,16 @@ _TAGS = (
     "--addtag {id:tag} --addtag {state:tag} --addtag {owner:tag} --addtag {filesystem:tag}"
     " --addtag {labels:tag}"
 )
-_ORIGIN_TAGS = "--addtag {id:tag} --addtag {volume:tag} --addtag {created:tag} --addtag {fs:tag}"
+_SNAPSHOT_TAGS = (
+    "--addtag {id:tag} --addtag {volume:tag} --addtag {created:tag} --addtag {filesystem:tag}"
+)
 _REPORT = "--reportformat json --units b --nosuffix --options"
 
 LVM_GROUP = Command("lvm_group", f"vgs {_REPORT} vg_size,vg_free,vg_extent_size {{group:group}}")
 LVM_LIST = Command(
     "lvm_list",
-    f"lvs {_REPORT} lv_name,lv_size,lv_tags,lv_active,lv_merging,origin,pool_lv,data_percent,"
-    "vg_extent_size {group:group}",
+    f"lvs {_REPORT} lv_name,lv_size,lv_tags,lv_active,lv_merging,origin,pool_lv,data_percent"
+    " {group:group}",
 )
 LVM_CREATE = Command(
     "lvm_create",
@@ -252,8 +254,8 @@ LVM_CREATE_THIN = Command(
 )
 LVM_SNAPSHOT = Command(
     "lvm_snapshot",
-    f"lvcreate --yes --snapshot --size {{size:size}}b --name {{name:snapshot_name}} {_ORIGIN_TAGS}"
-    " {origin:volume}",
+    "lvcreate --yes --snapshot --size {size:size}b --name {name:snapshot_name}"
+    f" {_SNAPSHOT_TAGS} {{origin:volume}}",
     60,
     long=True,
     idempotent=False,
@@ -261,7 +263,7 @@ LVM_SNAPSHOT = Command(
 LVM_SNAPSHOT_THIN = Command(
     "lvm_snapshot_thin",
     "lvcreate --yes --snapshot --setactivationskip n --name {name:snapshot_name}"
-    f" {_ORIGIN_TAGS} {{origin:volume}}",
+    f" {_SNAPSHOT_TAGS} {{origin:volume}}",
     60,
     long=True,
     idempotent=False,

@@ -62,25 +62,28 @@ class StorageContract(storage_world.StorageFixtures):
         assert world.storage.get("one") == made
         assert world.read("one") == "kept"
 
-    @pytest.mark.parametrize(
-        "name", ["", ".", "..", "a/b", "../a", "A", "a b", "a\n", "-a", "a..b", "a.", "a" * 64]
-    )
-    def test_unusable_id_is_refused(self, world: World, name: str) -> None:
-        with pytest.raises(exceptions.InvalidRequest):
-            world.storage.create(name, SMALL, owner="me")
-        with pytest.raises(exceptions.InvalidRequest):
-            world.storage.delete(name)
-
-    @pytest.mark.parametrize("size", [0, -1, 1, MIB, 2**63, True])
-    def test_unusable_size_is_refused(self, world: World, size: int) -> None:
-        with pytest.raises(exceptions.InvalidRequest):
-            world.storage.create("one", size, owner="me")
+    def test_unusable_ids_are_refused(self, world: World) -> None:
+        for name in ("", ".", "..", "a/b", "../a", "A", "a b", "a\n", "-a", "a..b", "a.", "a" * 64):
+            for action in (
+                lambda: world.storage.create(name, SMALL, owner="me"),  # noqa: B023
+                lambda: world.storage.get(name),  # noqa: B023
+                lambda: world.storage.delete(name),  # noqa: B023
+                lambda: world.storage.delete_snapshot(name),  # noqa: B023
+            ):
+                with pytest.raises(exceptions.InvalidRequest):
+                    action()
         assert world.storage.list() == []
 
-    @pytest.mark.parametrize("labels", [{"A B": "1"}, {"a": "x\ny"}, {"a": "x" * 256}])
-    def test_unusable_label_is_refused(self, world: World, labels: dict[str, str]) -> None:
-        with pytest.raises(exceptions.InvalidRequest):
-            world.storage.create("one", SMALL, owner="me", labels=labels)
+    def test_unusable_sizes_are_refused(self, world: World) -> None:
+        for size in (0, -1, 1, MIB, 2**63, True):
+            with pytest.raises(exceptions.InvalidRequest):
+                world.storage.create("one", size, owner="me")
+        assert world.storage.list() == []
+
+    def test_unusable_labels_are_refused(self, world: World) -> None:
+        for labels in ({"A B": "1"}, {"a": "x\ny"}, {"a": "x" * 256}):
+            with pytest.raises(exceptions.InvalidRequest):
+                world.storage.create("one", SMALL, owner="me", labels=labels)
         assert world.storage.list() == []
 
     def test_what_exceeds_the_pool_is_refused_before_anything_is_made(self, world: World) -> None:
@@ -206,12 +209,12 @@ class StorageContract(storage_world.StorageFixtures):
         if made.filesystem not in world.storage.capabilities.shrink:
             pytest.skip(f"the backend doesn't claim that {made.filesystem} shrinks")
         with world.mounted("one") as path:
-            (path / "much").write_bytes(os.urandom(400 * MIB))
+            (path / "much").write_bytes(os.urandom(340 * MIB))
         with pytest.raises(exceptions.PossibleDataLoss):
             world.storage.shrink("one", SMALL)
         assert world.storage.get("one") == made
         with world.mounted("one") as path:
-            assert (path / "much").stat().st_size == 400 * MIB
+            assert (path / "much").stat().st_size == 340 * MIB
             assert world.filesystems.usage(str(path)).total > MEDIUM
 
     def test_mounted_volume_shrinks_or_is_left_as_it_is(self, world: World) -> None:
