@@ -84,6 +84,12 @@ OPTS: list[cfg.Opt] = [
         help="Thin pool in the volume group. Unset means thick volumes, which can't run out of "
         "space later; set it for snapshots that cost nothing until data changes.",
     ),
+    cfg.DictOpt(
+        "container_stack_storage_options",
+        default={},
+        help="Settings that only a third party's storage backend knows, as name:value pairs. "
+        "The backends of container-stack take none.",
+    ),
     cfg.StrOpt(
         "container_linux_bridge_name",
         help="Existing Linux bridge to plug share servers into, for networks with a router of "
@@ -141,6 +147,7 @@ def settings(get: Callable[[str], Any], owner: str) -> assembly.Settings:
         pool_size=pool_size * GIB if pool_size else None,
         volume_group=get("container_volume_group") if lvm else None,
         thin_pool=get("container_stack_thin_pool"),
+        storage_options=get("container_stack_storage_options"),
         linux_bridge=get("container_linux_bridge_name"),
         ovs_bridge=get("container_ovs_bridge_name"),
         memory=get("container_stack_memory_mb") * MIB,

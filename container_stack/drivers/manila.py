@@ -91,6 +91,10 @@ class ContainerShareDriver(driver.ShareDriver):  # type: ignore[misc]
             return True
         return False
 
+    def get_configured_ip_versions(self) -> list[int]:
+        """Return the IP versions that a share server can have, one of them at a time."""
+        return [4, 6]
+
     # Share servers ------------------------------------------------------------------------
 
     def get_network_allocations_number(self) -> int:

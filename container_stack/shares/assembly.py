@@ -3,6 +3,7 @@
 
 import dataclasses
 import os
+from collections.abc import Mapping
 
 from container_stack import exceptions, plugins
 from container_stack.host import containers, filesystem, images, locks, network, plug, storage
@@ -19,6 +20,7 @@ class Settings:
     :param root_helper: command that starts the rootwrap daemon; None for the usual one.
     :param storage: entry-point name of the storage backend.
     :param pool_size: bytes that all volumes together may take; None for all there is.
+    :param storage_options: what only a third party's backend knows.
     :param linux_bridge: existing bridge to plug servers into, instead of the engine's networks.
     :param memory: bytes for each share server.
     :param start_timeout: seconds that a share server may take until it answers.
@@ -35,6 +37,7 @@ class Settings:
     pool_size: int | None = None
     volume_group: str | None = None
     thin_pool: str | None = None
+    storage_options: Mapping[str, str] = dataclasses.field(default_factory=dict)
     linux_bridge: str | None = None
     ovs_bridge: str | None = None
     memory: int = 512 * 1024**2
@@ -105,6 +108,7 @@ def _volumes(settings: Settings, run: executor.Executor) -> storage.Storage:
         limit=settings.pool_size,
         volume_group=settings.volume_group,
         thin_pool=settings.thin_pool,
+        options=settings.storage_options,
     )
     volumes: storage.Storage = factory(pool)
     return volumes

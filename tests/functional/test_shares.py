@@ -229,3 +229,17 @@ def test_share_of_another_owner_is_not_touched(host, shares, server):
         stranger.create("share-1", other.id, shares_host.SMALL)
     stranger.delete_server(other.id)
     assert shares.get("share-1").server_id == server.id
+
+
+def test_share_server_may_have_an_ipv6_address(host, shares):
+    subnet = model.Subnet(f"{host.owner}-6", "fd00:251:83::/64", gateway="fd00:251:83::1")
+    server = shares.create_server(model.ServerSpec(f"{host.owner}-6", subnet, "fd00:251:83::10"))
+    share = shares.create("share-1", server.id, shares_host.SMALL)
+    password = shares.set_rules("share-1", [ALICE])["alice"]
+    assert share.export_location == r"\\fd00-251-83--10.ipv6-literal.net\share-1"
+    client = Client("fd00:251:83::10", "share-1", "alice", password)
+    client.open("hello").write(b"hello")
+    client.close()
+    shares.delete("share-1")
+    shares.delete_server(server.id)
+    assert host.things() == shares_host.nothing()
