@@ -156,7 +156,7 @@ def export_location(address: str, share: str) -> str:
 class ContainerSettings:
     """What an operator may choose for share servers.
 
-    :param memory: bytes; 10 MB serve nobody, each client takes 2 to 3 MB more.
+    :param memory: bytes; 10 MB serve nobody, each client takes 1 to 3 MB more.
     :param pids: processes and threads. The image admits 200 clients with 17 each.
     :param start_timeout: seconds until a started server must answer.
     """

@@ -34,6 +34,7 @@ PROGRAMS = (
     "usr/bin/tini",
     "usr/libexec/samba/rpcd_classic",
     "usr/libexec/samba/rpcd_lsad",
+    "usr/libexec/samba/rpcd_winreg",
     "usr/libexec/samba/samba-dcerpcd",
     "usr/sbin/smbd",
 )

@@ -3,6 +3,7 @@
 
 import concurrent.futures
 import os
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -122,6 +123,21 @@ def test_nobody_else_gets_in(server: ShareServer, share: str, tmp_path: Path) ->
         assert "NT_STATUS_ACCESS_DENIED" in said
     server.samba.remove_share(other)
     server.unmount(other)
+
+
+def test_users_reach_the_server_but_are_told_no_names_of_shares(
+    server: ShareServer, share: str, tmp_path: Path
+) -> None:
+    key = server.samba.set_share(share, [ALICE])["alice"]
+    login = tmp_path / "login"
+    login.write_text(f"username = alice\npassword = {key}\n")
+    listed = subprocess.run(
+        ["smbclient", "-L", server.address, "-A", str(login)], capture_output=True, check=False
+    )
+    assert listed.returncode == 0, listed
+    assert b"Sharename" in listed.stdout
+    assert share.encode() not in listed.stdout
+    assert smb_client.smbclient(server.address, "IPC$", "", "", "ls", "-N", cwd=tmp_path).returncode
 
 
 @pytest.mark.parametrize("name", ["everyone", "users", "network", "nogroup", "administrators"])
