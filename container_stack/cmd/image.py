@@ -50,9 +50,7 @@ class List(lister.Lister):
     ) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
         settings = backend.settings(parsed_args)
         engine = containers.Engine(settings.docker_url, tls=settings.tls)
-        with engine.connection.use() as client:
-            ids = [each["Id"] for each in client.images(filters={"label": "container_stack.image"})]
-        found = [each for each in map(images.Images(engine).find, ids) if each]
+        found = images.Images(engine).labelled("container_stack.image")
         columns = ("ID", "Tags", "Size", "Created")
         return columns, [
             (each.id, list(each.tags), each.size, each.created and each.created.isoformat())

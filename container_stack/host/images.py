@@ -57,6 +57,12 @@ class Images:
         except exceptions.NotFound:
             return None
 
+    def labelled(self, label: str) -> Sequence[Image]:
+        """Return the images that carry a label, whatever its value."""
+        with self._connection.use() as client:
+            ids = [each["Id"] for each in client.images(filters={"label": label})]
+        return [image for image in map(self.find, ids) if image]
+
     def import_tar(self, stream: Archive, reference: str, changes: Sequence[str] = ()) -> Image:
         """Make an image of one layer from a root file system and return it.
 
