@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from container_stack import exceptions
 from container_stack.host import (
     filesystem,
-    locks,
     loop_files,
     loop_records,
     loop_space,
@@ -49,9 +48,8 @@ class LoopStorage(storage.Storage):
         self._filesystems = filesystems
         self._kind = kind
         self._files = loop_files.LoopFiles(runner, filesystems)
-        pool_locks = locks.ObjectLocks(os.path.join(runner.state_dir, "locks", "storage"))
         self._space = loop_space.Space(
-            self._files.volumes, self._files.snapshots, pool_locks, limit
+            self._files.volumes, self._files.snapshots, self._files.locks, limit
         )
 
     @classmethod
@@ -84,7 +82,7 @@ class LoopStorage(storage.Storage):
     ) -> storage.Volume:
         record = loop_records.new_volume(volume_id, size, owner, labels, self._kind)
         files, image = self._files, self._files.image(volume_id)
-        with files.lock(volume=volume_id), contextlib.ExitStack() as undo:
+        with files.locks.hold(volume=volume_id), contextlib.ExitStack() as undo:
             files.clear(volume_id)
             self._space.reserve(files.volumes, volume_id, record, record["size"])
             undo.callback(files.discard, volume_id)
@@ -101,7 +99,7 @@ class LoopStorage(storage.Storage):
 
     def set_labels(self, volume_id: str, labels: Mapping[str, str | None]) -> storage.Volume:
         storage_checks.check_id(volume_id)
-        with self._files.lock(volume=volume_id):
+        with self._files.locks.hold(volume=volume_id):
             record = self._files.find(volume_id)
             record["labels"] = storage_checks.merge_labels(record["labels"], labels)
             storage_checks.check_words(record["owner"], record["labels"])
@@ -110,19 +108,19 @@ class LoopStorage(storage.Storage):
 
     def activate(self, volume_id: str) -> str:
         storage_checks.check_id(volume_id)
-        with self._files.lock(volume=volume_id):
+        with self._files.locks.hold(volume=volume_id):
             self._files.settled(volume_id)
             return self._files.devices.attach(self._files.image(volume_id))
 
     def deactivate(self, volume_id: str) -> None:
         storage_checks.check_id(volume_id)
-        with self._files.lock(volume=volume_id):
+        with self._files.locks.hold(volume=volume_id):
             self._files.find(volume_id)
             self._files.detach(volume_id)
 
     def grow(self, volume_id: str, size: int) -> storage.Volume:
         storage_checks.check_id(volume_id)
-        with self._files.lock(volume=volume_id):
+        with self._files.locks.hold(volume=volume_id):
             record = self._files.settled(volume_id)
             old, new = record["size"], loop_records.rounded(size, record["filesystem"])
             if new < old:
@@ -138,7 +136,7 @@ class LoopStorage(storage.Storage):
 
     def shrink(self, volume_id: str, size: int) -> storage.Volume:
         storage_checks.check_id(volume_id)
-        with self._files.lock(volume=volume_id):
+        with self._files.locks.hold(volume=volume_id):
             record = self._files.settled(volume_id)
             old, new = record["size"], loop_records.rounded(size, record["filesystem"])
             if new > old:
@@ -150,7 +148,7 @@ class LoopStorage(storage.Storage):
 
     def delete(self, volume_id: str) -> None:
         storage_checks.check_id(volume_id)
-        with self._files.lock(volume=volume_id):
+        with self._files.locks.hold(volume=volume_id):
             record = self._files.volumes.read(volume_id)
             if record and record["state"] not in loop_records.PARTIAL:
                 storage_checks.refuse_snapshots(volume_id, self.list_snapshots(volume_id))
@@ -164,7 +162,7 @@ class LoopStorage(storage.Storage):
         storage_checks.check_id(snapshot_id)
         files = self._files
         with (
-            files.lock(volume=volume_id, snapshot=snapshot_id),
+            files.locks.hold(volume=volume_id, snapshot=snapshot_id),
             contextlib.ExitStack() as undo,
         ):
             volume = files.settled(volume_id)
@@ -195,7 +193,7 @@ class LoopStorage(storage.Storage):
         storage_checks.check_id(volume_id)
         files = self._files
         with (
-            files.lock(volume=volume_id, snapshot=snapshot_id),
+            files.locks.hold(volume=volume_id, snapshot=snapshot_id),
             contextlib.ExitStack() as undo,
         ):
             source = files.find_snapshot(snapshot_id)
@@ -214,7 +212,7 @@ class LoopStorage(storage.Storage):
         storage_checks.check_id(snapshot_id)
         files = self._files
         volume_id = files.find_snapshot(snapshot_id)["volume_id"]
-        with files.lock(volume=volume_id, snapshot=snapshot_id):
+        with files.locks.hold(volume=volume_id, snapshot=snapshot_id):
             source = files.find_snapshot(snapshot_id)
             record = files.settled(volume_id)
             files.detach(volume_id)
@@ -234,7 +232,7 @@ class LoopStorage(storage.Storage):
 
     def delete_snapshot(self, snapshot_id: str) -> None:
         storage_checks.check_id(snapshot_id)
-        with self._files.lock(snapshot=snapshot_id):
+        with self._files.locks.hold(snapshot=snapshot_id):
             if record := self._files.snapshots.read(snapshot_id):
                 record["state"] = loop_records.DELETING
                 self._files.snapshots.write(snapshot_id, record)

@@ -51,6 +51,14 @@ class LoopDevices:
                 raise exceptions.Busy(f"{device} of {path} is in use; `lsof {device}` shows whose.")
             time.sleep(0.02)
 
+    def detach_deleted(self, directory: str) -> None:
+        """Detach the files of a directory that are no more: attached just as they were removed."""
+        inside, gone = os.path.realpath(directory) + "/", " (deleted)"
+        for path, device in _attached().items():
+            if path.startswith(inside) and path.endswith(gone):
+                with contextlib.suppress(exceptions.CommandFailed):
+                    self._executor.run(commands.LOOP_DETACH, device=device)
+
 
 def _attached() -> dict[str, str]:
     found = {}

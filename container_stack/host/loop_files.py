@@ -14,13 +14,13 @@ from collections.abc import Iterator
 from container_stack import exceptions
 from container_stack.host import (
     filesystem,
-    locks,
     loop_devices,
     loop_records,
     mounts,
     records,
     resize,
     sparse,
+    storage_locks,
 )
 from container_stack.rootwrap import executor
 
@@ -36,17 +36,7 @@ class LoopFiles:
         self.devices = loop_devices.LoopDevices(runner)
         self.resizer = resize.Resizer(runner, filesystems)
         self._filesystems = filesystems
-        self._locks = locks.ObjectLocks(os.path.join(runner.state_dir, "locks", "storage"))
-
-    @contextlib.contextmanager
-    def lock(self, *, volume: str | None = None, snapshot: str | None = None) -> Iterator[None]:
-        """Hold a volume, a snapshot or both: always in this order, or two could block."""
-        with contextlib.ExitStack() as held:
-            if volume is not None:
-                held.enter_context(self._locks.hold(f"volume.{volume}"))
-            if snapshot is not None:
-                held.enter_context(self._locks.hold(f"snapshot.{snapshot}"))
-            yield
+        self.locks = storage_locks.StorageLocks(runner.state_dir)
 
     def image(self, volume_id: str) -> str:
         """Return the path of a volume's file."""
@@ -166,8 +156,10 @@ class LoopFiles:
             with self._attempt("snapshot", name):
                 self._recover_snapshot(name)
         for name in _unfinished(self.volumes):
-            with self._attempt("volume", name), self.lock(volume=name):
+            with self._attempt("volume", name), self.locks.hold(volume=name):
                 self._recover_volume(name)
+        # A command that outlived its killed caller may have come too late.
+        self.devices.detach_deleted(self.volumes.directory)
 
     def _recover_volume(self, name: str) -> None:
         record = self.volumes.read(name)
@@ -179,7 +171,7 @@ class LoopFiles:
     def _recover_snapshot(self, name: str) -> None:
         record = self.snapshots.read(name)
         volume_id = record["volume_id"] if record else None
-        with self.lock(volume=volume_id, snapshot=name):
+        with self.locks.hold(volume=volume_id, snapshot=name):
             if self.snapshots.read(name) != record or (
                 record and record["state"] == loop_records.READY
             ):

@@ -5,7 +5,7 @@ import contextlib
 import os
 
 from container_stack import exceptions
-from container_stack.host import locks, records, sparse, storage
+from container_stack.host import records, sparse, storage, storage_locks
 
 
 class Space:
@@ -22,7 +22,7 @@ class Space:
         self,
         volumes: records.Records,
         snapshots: records.Records,
-        pool_locks: locks.ObjectLocks,
+        pool_locks: storage_locks.StorageLocks,
         limit: int | None,
     ) -> None:
         self._volumes = volumes
@@ -37,7 +37,7 @@ class Space:
 
         :raises NoSpace: it hasn't; nothing was written.
         """
-        with self._locks.hold("pool"):
+        with self._locks.hold_pool():
             free = self.capacity().free
             if more > free:
                 raise exceptions.NoSpace(

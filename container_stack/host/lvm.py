@@ -88,7 +88,7 @@ class LVMStorage(storage.Storage):
         storage_checks.check_id(volume_id)
         storage_checks.check_size(size, self._kind)
         tags = lvm_tags.of_new_volume(volume_id, owner, labels or {}, self._kind)
-        with self._volumes.lock(volume=volume_id), contextlib.ExitStack() as undo:
+        with self._volumes.locks.hold(volume=volume_id), contextlib.ExitStack() as undo:
             undo.callback(self._volumes.discard_partial, volume_id)
             made = self._volumes.make(volume_id, size, tags)
             self._filesystems.make(self._group.device(volume_id), self._kind)
@@ -103,7 +103,7 @@ class LVMStorage(storage.Storage):
 
     def set_labels(self, volume_id: str, labels: Mapping[str, str | None]) -> storage.Volume:
         storage_checks.check_id(volume_id)
-        with self._volumes.lock(volume=volume_id):
+        with self._volumes.locks.hold(volume=volume_id):
             found = self._group.find(volume_id)
             volume = lvm_tags.as_volume(found)
             merged = storage_checks.merge_labels(volume.labels, labels)
@@ -114,13 +114,13 @@ class LVMStorage(storage.Storage):
 
     def activate(self, volume_id: str) -> str:
         storage_checks.check_id(volume_id)
-        with self._volumes.lock(volume=volume_id):
+        with self._volumes.locks.hold(volume=volume_id):
             self._volumes.activate(self._volumes.settled(volume_id))
         return self._group.device(volume_id)
 
     def deactivate(self, volume_id: str) -> None:
         storage_checks.check_id(volume_id)
-        with self._volumes.lock(volume=volume_id):
+        with self._volumes.locks.hold(volume=volume_id):
             found = self._group.find(volume_id)
             self._volumes.refuse_mounted(volume_id)
             if found.active:
@@ -128,7 +128,7 @@ class LVMStorage(storage.Storage):
 
     def grow(self, volume_id: str, size: int) -> storage.Volume:
         storage_checks.check_id(volume_id)
-        with self._volumes.lock(volume=volume_id):
+        with self._volumes.locks.hold(volume=volume_id):
             found = self._volumes.settled(volume_id)
             kind = found.tags["filesystem"]
             storage_checks.check_size(size, kind)
@@ -140,16 +140,15 @@ class LVMStorage(storage.Storage):
             if new > found.size:
                 self._volumes.refuse_resize(volume_id)
                 self._volumes.resizer.check_grow(self._group.device(volume_id), kind)
-                self._group.check_space(new, new - found.size)
-                self._volumes.activate(found)
-                with self._volumes.resizing(volume_id):
+                self._group.check_space(new)
+                with self._volumes.resizing(found):
                     self._volumes.extend(volume_id, new)
                 LOG.info("Grew volume %(id)s to %(size)d", {"id": volume_id, "size": new})
         return self.get(volume_id)
 
     def shrink(self, volume_id: str, size: int) -> storage.Volume:
         storage_checks.check_id(volume_id)
-        with self._volumes.lock(volume=volume_id):
+        with self._volumes.locks.hold(volume=volume_id):
             found = self._volumes.settled(volume_id)
             kind = found.tags["filesystem"]
             storage_checks.check_size(size, kind)
@@ -160,16 +159,15 @@ class LVMStorage(storage.Storage):
                 )
             if new < found.size:
                 self._volumes.refuse_resize(volume_id)
-                self._volumes.activate(found)
                 self._volumes.resizer.check_shrink(self._group.device(volume_id), kind)
-                with self._volumes.resizing(volume_id):
+                with self._volumes.resizing(found):
                     self._volumes.reduce(volume_id, kind, new)
                 LOG.info("Shrank volume %(id)s to %(size)d", {"id": volume_id, "size": new})
         return self.get(volume_id)
 
     def delete(self, volume_id: str) -> None:
         storage_checks.check_id(volume_id)
-        with self._volumes.lock(volume=volume_id):
+        with self._volumes.locks.hold(volume=volume_id):
             found = self._group.ours()[0].get(volume_id)
             if found is None:
                 return
@@ -183,7 +181,7 @@ class LVMStorage(storage.Storage):
     def snapshot(self, volume_id: str, snapshot_id: str) -> storage.Snapshot:
         storage_checks.check_id(volume_id)
         storage_checks.check_id(snapshot_id)
-        with self._volumes.lock(volume=volume_id, snapshot=snapshot_id):
+        with self._volumes.locks.hold(volume=volume_id, snapshot=snapshot_id):
             found = self._volumes.settled(volume_id)
             self._volumes.clear_snapshot(snapshot_id)
             self._volumes.activate(found)
@@ -203,7 +201,7 @@ class LVMStorage(storage.Storage):
         storage_checks.check_id(snapshot_id)
         storage_checks.check_id(volume_id)
         with (
-            self._volumes.lock(volume=volume_id, snapshot=snapshot_id),
+            self._volumes.locks.hold(volume=volume_id, snapshot=snapshot_id),
             contextlib.ExitStack() as undo,
         ):
             source, snapshot = self._group.find_snapshot(snapshot_id)
@@ -227,7 +225,7 @@ class LVMStorage(storage.Storage):
         volume_id = self._group.volume_of(snapshot_id)
         if volume_id is None:
             raise exceptions.NotFound(f"There is no snapshot {snapshot_id}.")
-        with self._volumes.lock(volume=volume_id, snapshot=snapshot_id):
+        with self._volumes.locks.hold(volume=volume_id, snapshot=snapshot_id):
             found = self._volumes.settled(volume_id)
             source, _snapshot = self._group.find_snapshot(snapshot_id)
             self._volumes.refuse_mounted(volume_id)
@@ -238,7 +236,7 @@ class LVMStorage(storage.Storage):
     def delete_snapshot(self, snapshot_id: str) -> None:
         storage_checks.check_id(snapshot_id)
         volume_id = self._group.volume_of(snapshot_id)
-        with self._volumes.lock(volume=volume_id, snapshot=snapshot_id):
+        with self._volumes.locks.hold(volume=volume_id, snapshot=snapshot_id):
             with contextlib.suppress(exceptions.NotFound):
                 if volume_id:
                     self._volumes.settled(volume_id)

@@ -114,17 +114,17 @@ class VolumeGroup:
         promised = sum(each.size for each in (*volumes.values(), *snapshots.values()))
         return storage.Capacity(group.size, group.free, promised)
 
-    def check_space(self, size: int, more: int) -> None:
-        """Refuse a volume of ``size`` bytes, ``more`` of them new, that the pool can't hold.
+    def check_space(self, size: int) -> None:
+        """Refuse a thin volume that its pool could never hold.
 
-        A thin volume may promise more than the pool has left, but not more than it is large.
+        It may promise more than the pool has left. A thick one LVM itself refuses.
 
         :raises NoSpace: naming both figures.
         """
-        capacity = self.capacity()
-        need, most = (size, capacity.total) if self.thin_pool else (more, capacity.free)
-        if need > most:
-            raise exceptions.NoSpace(f"{self.name} has {most} bytes of the {need} needed.")
+        if self.thin_pool and size > (most := self.capacity().total):
+            raise exceptions.NoSpace(
+                f"{self.thin_pool} has {most} bytes, fewer than the {size} wanted."
+            )
 
     def rounded(self, size: int) -> int:
         """Return a size in bytes, rounded up to whole extents."""

@@ -6,21 +6,21 @@ way knows that whoever began it is dead.
 """
 
 import contextlib
+import dataclasses
 import logging
-import os
 import time
 from collections.abc import Iterator, Mapping
 
 from container_stack import exceptions
 from container_stack.host import (
     filesystem,
-    locks,
     lvm_group,
     lvm_report,
     lvm_tags,
     mounts,
     resize,
     storage,
+    storage_locks,
 )
 from container_stack.rootwrap import commands, executor
 
@@ -48,17 +48,7 @@ class Volumes:
         self.resizer = resize.Resizer(runner, filesystems)
         self._executor = runner
         self._filesystems = filesystems
-        self._locks = locks.ObjectLocks(os.path.join(runner.state_dir, "locks", "storage"))
-
-    @contextlib.contextmanager
-    def lock(self, *, volume: str | None = None, snapshot: str | None = None) -> Iterator[None]:
-        """Hold a volume, a snapshot or both: always in this order, or two could block."""
-        with contextlib.ExitStack() as held:
-            if volume is not None:
-                held.enter_context(self._locks.hold(f"volume.{volume}"))
-            if snapshot is not None:
-                held.enter_context(self._locks.hold(f"snapshot.{snapshot}"))
-            yield
+        self.locks = storage_locks.StorageLocks(runner.state_dir)
 
     def name(self, volume_id: str) -> str:
         """Return a volume's full name."""
@@ -95,7 +85,7 @@ class Volumes:
         :raises NoSpace: nothing was changed.
         """
         rounded = self.group.rounded(size)
-        self.group.check_space(rounded, rounded)
+        self.group.check_space(rounded)
         if self.group.thin_pool:
             values: dict[str, str | int] = {
                 **tags,
@@ -117,7 +107,7 @@ class Volumes:
         """
         if source.pool:
             rounded = self.group.rounded(size)
-            self.group.check_space(rounded, rounded)
+            self.group.check_space(rounded)
             origin = f"{self.group.name}/{source.name}"
             self._make(volume_id, commands.LVM_CLONE_THIN, **tags, origin=origin)
             if rounded > source.size:
@@ -158,13 +148,15 @@ class Volumes:
         self.group.retag(volume_id, "state", old, new)
 
     @contextlib.contextmanager
-    def resizing(self, volume_id: str) -> Iterator[None]:
+    def resizing(self, found: LogicalVolume) -> Iterator[None]:
         """Let the file system fill the volume after a change of its size, failed or not."""
-        self.set_state(volume_id, lvm_tags.READY, lvm_tags.RESIZING)
+        self.activate(found)
+        self.set_state(found.tags["id"], lvm_tags.READY, lvm_tags.RESIZING)
+        tags = {**found.tags, "state": lvm_tags.RESIZING}
         try:
             yield
         finally:
-            self.finish(self.group.find(volume_id))
+            self.finish(dataclasses.replace(found, tags=tags, active=True))
 
     def extend(self, volume_id: str, size: int) -> None:
         """Make a volume larger; its file system isn't."""
@@ -252,11 +244,11 @@ class Volumes:
         volumes, snapshots = self.group.ours()
         for name, found in snapshots.items():
             if lvm_tags.is_partial(found):
-                with _attempt("snapshot", name), self.lock(snapshot=name):
+                with _attempt("snapshot", name), self.locks.hold(snapshot=name):
                     self._recover_snapshot(name)
         for name, found in volumes.items():
             if lvm_tags.state(found) != lvm_tags.READY:
-                with _attempt("volume", name), self.lock(volume=name):
+                with _attempt("volume", name), self.locks.hold(volume=name):
                     self._recover_volume(name)
 
     def _recover_volume(self, name: str) -> None:

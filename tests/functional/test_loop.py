@@ -139,6 +139,18 @@ def test_two_processes_with_eight_threads_each_leave_what_they_mean_to(
     assert len(world.storage.get("common").labels) == 16
 
 
+def test_device_without_its_file_is_detached_at_the_next_start(
+    world: storage_world.World, state: Path
+) -> None:
+    world.storage.create("one", 300 * MIB, owner="me")
+    name = Path("/sys/block", Path(world.storage.activate("one")).name, "loop", "backing_file")
+    for path in (state / "volumes").iterdir():
+        path.unlink()
+    assert name.read_text().endswith("one.img (deleted)\n")
+    world.again().recover()
+    assert not name.exists()
+
+
 def test_attachments_are_known_without_a_process(world: storage_world.World, state: Path) -> None:
     world.storage.create("one", 300 * MIB, owner="me")
     devices = loop_devices.LoopDevices(world.pool.executor)
