@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The language of Samba: access rules, export locations, and what a share server's container is.
 
-Everything but :class:`Samba` is a function of its arguments. Inside the container one program
-answers, ``share-server``; it checks again all that it is told, and each change of a share is one
-run of it.
+In the container one program answers, ``share-server``. It checks again all that it is told.
 """
 
 import dataclasses
@@ -177,9 +175,9 @@ def container_spec(
 ) -> containers.ContainerSpec:
     """Return a share server's container, which has no network yet.
 
-    Its root is read-only. It writes to its volume (accounts, passwords, the shares' sections),
-    to memory (locks, sessions), and to what is mounted below ``shares_directory`` on the host,
-    before or after it starts. Where nothing is mounted it can't write.
+    It writes to its volume (accounts, passwords, sections), to memory (locks, sessions), and to
+    what is mounted below ``shares_directory`` on the host, before it starts or later. Where
+    nothing is mounted it can't write.
 
     :param shares_directory: on a mount with shared propagation; one directory below for each share.
     :param state_volume: a volume of the engine's; who has it has the passwords.
@@ -206,12 +204,9 @@ def container_spec(
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Session:
-    """A client that is connected now.
+    """A client that is connected now, and by what: SMB3_11 and AES-128-GCM, say.
 
-    :param address: its IP address.
     :param shares: those it has opened, sorted.
-    :param dialect: as SMB3_11.
-    :param cipher: as AES-128-GCM.
     """
 
     user: str
@@ -224,8 +219,8 @@ class Session:
 class Samba:
     """The Samba of one running share server.
 
-    Every method is one run of ``share-server`` in the container. Each may be repeated, also after
-    a crash in the middle of it, and changes of one server wait for each other.
+    Every method is one run of ``share-server``, and may be repeated, also after a crash in the
+    middle of it. Changes of one server wait for each other.
 
     :raises CommandFailed: it failed, and may be repeated.
     """
@@ -245,9 +240,8 @@ class Samba:
     def set_share(self, name: str, rules: Iterable[Rule]) -> Mapping[str, str]:
         """Serve a share to exactly these users from exactly these networks.
 
-        Connections that the new rules no longer admit are closed, those of users who may no
-        longer write too, and no others. Who may write from now on can do so when he connects
-        next.
+        Connections of those who may no longer enter, or no longer write, are closed, and no
+        others. Who may write from now on can when he connects next.
 
         :returns: each user's password. A user has one password for all shares of a server, until
             no rule names him.
@@ -289,22 +283,17 @@ class Samba:
             self._container_id, [SHARE_SERVER, *words], stdin=stdin, timeout=timeout
         )
         if result.exit_code:
-            raise exceptions.CommandFailed(
-                f"share-server {words[0]}",
-                result.exit_code,
-                result.stderr.decode(errors="replace"),
-            )
+            said = result.stderr.decode(errors="replace")
+            raise exceptions.CommandFailed(f"share-server {words[0]}", result.exit_code, said)
         return result.stdout.decode(errors="replace")
 
 
 def _session(session: Mapping[str, Any], tcons: Mapping[str, Mapping[str, Any]]) -> Session:
-    opened = {
-        tcon["service"] for tcon in tcons.values() if tcon["session_id"] == session["session_id"]
-    }
+    mine = (each for each in tcons.values() if each["session_id"] == session["session_id"])
     return Session(
         user=session["username"],
         address=session["remote_machine"],
-        shares=tuple(sorted(opened - {"IPC$"})),
+        shares=tuple(sorted({each["service"] for each in mine} - {"IPC$"})),
         dialect=session["session_dialect"],
         cipher=session["encryption"]["cipher"],
     )
