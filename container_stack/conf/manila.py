@@ -109,9 +109,10 @@ OPTS: list[cfg.Opt] = [
     ),
     cfg.IntOpt(
         "container_stack_pids_limit",
-        default=1024,
-        min=32,
-        help="Most processes in a share server. Samba needs one for each session, and ten.",
+        default=4096,
+        min=64,
+        help="Most processes and threads in a share server. Samba needs up to 17 for each of the "
+        "200 sessions that it admits.",
     ),
     cfg.FloatOpt(
         "container_stack_start_timeout",

@@ -41,7 +41,7 @@ class Settings:
     linux_bridge: str | None = None
     ovs_bridge: str | None = None
     memory: int = 512 * 1024**2
-    pids: int = 1024
+    pids: int = 4096
     start_timeout: float = 60.0
 
 

@@ -160,7 +160,7 @@ class ContainerSettings:
     """
 
     image: str = image.REFERENCE
-    memory: int = 1024**3
+    memory: int = 512 * 1024**2
     pids: int = 4096
     start_timeout: float = 60.0
 
