@@ -24,7 +24,7 @@ from container_stack.host import engine_model as model
 CHUNK = 64 * 1024
 
 
-class Overran(Exception):  # noqa: N818, it is no error of the wire's
+class Overran(Exception):
     """The deadline came first."""
 
 

@@ -20,6 +20,11 @@ def make_executor(
     state_dir.mkdir(parents=True, exist_ok=True)
     directory = state_dir.with_name(state_dir.name + ".rootwrap")
     config.install(directory, drivers, str(state_dir))
-    daemon = (sys.executable, "-m", "container_stack.rootwrap.cmd", str(directory / "rootwrap.conf"))
+    daemon = (
+        sys.executable,
+        "-m",
+        "container_stack.rootwrap.cmd",
+        str(directory / "rootwrap.conf"),
+    )
     helper = ("sudo", "-n", *daemon) if sudo else daemon
     return executor.Executor(helper, state_dir=str(state_dir))
