@@ -32,7 +32,7 @@ CODE = (
 
 @contextlib.contextmanager
 def normal_user(*, home: Path, rootwrap: Path) -> Iterator[process.Identity]:
-    """Create the user, and remove him in the end.
+    """Create the user, and remove him in the end; what he wrote is below ``home``.
 
     :param rootwrap: the directory of ``rootwrap.conf``, the only argument he may give.
     """
@@ -44,6 +44,8 @@ def normal_user(*, home: Path, rootwrap: Path) -> Iterator[process.Identity]:
         entry = pwd.getpwnam(NAME)
         group = ENGINE_SOCKET.stat().st_gid
         yield process.Identity(entry.pw_uid, entry.pw_gid, (group,))
+    strays = [each for each in _owned_files(entry.pw_uid) if not Path(each).is_relative_to(home)]
+    assert not strays, f"Left outside {home}: {strays}"
 
 
 @contextlib.contextmanager
@@ -58,25 +60,16 @@ def reachable(*paths: Path) -> Iterator[None]:
         yield
 
 
+def exists() -> bool:
+    """Tell whether there is anything of the user."""
+    return SUDOERS.exists() or NAME in [entry.pw_name for entry in pwd.getpwall()]
+
+
 def remove() -> None:
     """Remove the user and what he may do, also when an earlier run was killed."""
     SUDOERS.unlink(missing_ok=True)
-    with contextlib.suppress(KeyError):
-        pwd.getpwnam(NAME)
+    if exists():
         _run("userdel", NAME)
-
-
-def owned_files(uid: int, *directories: str) -> list[str]:
-    """Return the files of this user below the directories."""
-    found = []
-    for directory in directories:
-        for folder, folders, files in os.walk(directory):
-            for name in (*folders, *files):
-                path = os.path.join(folder, name)
-                with contextlib.suppress(OSError):
-                    if os.lstat(path).st_uid == uid:
-                        found.append(path)
-    return found
 
 
 def _allow_sudo(line: str, directory: Path) -> None:
@@ -87,6 +80,19 @@ def _allow_sudo(line: str, directory: Path) -> None:
     _run("visudo", "--check", "--file", str(draft))
     _run("install", "--mode=0440", str(draft), str(SUDOERS))
     _run("visudo", "--check")
+
+
+def _owned_files(uid: int) -> list[str]:
+    """Return the files of this user in the places where services write."""
+    found = []
+    for directory in ("/etc", "/run", "/tmp", "/var/cache", "/var/log", "/var/mail", "/var/tmp"):
+        for folder, folders, files in os.walk(directory):
+            for name in (*folders, *files):
+                path = os.path.join(folder, name)
+                with contextlib.suppress(OSError):
+                    if os.lstat(path).st_uid == uid:
+                        found.append(path)
+    return found
 
 
 def _run(*argv: str) -> None:

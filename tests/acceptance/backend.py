@@ -10,7 +10,8 @@ from pathlib import Path
 from . import account, manila, process, rest
 
 _READY = "Finished initialization of driver"
-_FAILED = "Error encountered during initialization of driver"
+#: Manila tries again for ever; a test needs to know now.
+_FAILED = ("Error encountered during initialization of driver", "exited with status 1")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -59,10 +60,10 @@ class Backend:
 
     def _wait_until_ready(self, before: int) -> None:
         # The API's word on a service outlives the service by a minute; its log tells at once.
-        failures = self._said(_FAILED)
+        failures = [self._said(words) for words in _FAILED]
 
         def probe() -> bool:
-            assert self._said(_FAILED) == failures, self.service.tail(60)
+            assert [self._said(words) for words in _FAILED] == failures, self.service.tail(60)
             return self._said(_READY) > before
 
         process.wait_for(f"share service {self.place.name}", probe, processes=[self.service])

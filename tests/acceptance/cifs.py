@@ -9,12 +9,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from container_stack.rootwrap import config
-from container_stack.shares import image
 
-from . import account, backend, host, manila, rest
+from . import account, backend, host, manila, rest, samba
 
 #: GiB that all shares together may take; as text it sorts before what is left of it.
 POOL_GB = 16
+#: The driver's state directory, below the service's own.
+STATE = "shares"
 #: Bytes; no default of anything, so that it is seen where it must be.
 MTU = 1430
 
@@ -50,7 +51,7 @@ class Cifs:
     @property
     def state(self) -> Path:
         """The driver's state directory."""
-        return state_directory(self.backend.place)
+        return self.backend.place.directory / STATE
 
     def ask(self, network: str, size: int = 1, protocol: str = "CIFS") -> str:
         """Ask for a share and return its id."""
@@ -79,14 +80,17 @@ class Cifs:
 
     @contextlib.contextmanager
     def network(self, client: rest.Client | None = None) -> Iterator[str]:
-        """Make a share network, and delete it with its servers."""
+        """Make a share network, and delete it with its servers and the shares left by failures."""
         client = client or self.client
         network = client.create_network("harbour")
         yield network
-        servers = client.servers(network)
+        for share in client.shares(network):
+            client.reset("shares", share)
+            client.delete_share(share)
+        # With the network Manila would lose sight of a server that it is still deleting.
+        for server in client.servers(network):
+            client.delete_server(server)
         client.delete_network(network)
-        for server in servers:
-            client.wait_server_gone(server)
 
     @contextlib.contextmanager
     def share(self, network: str, size: int = 1) -> Iterator[Made]:
@@ -95,16 +99,14 @@ class Cifs:
         yield made
         if self.client.share(made.id):
             self.client.delete_share(made.id)
+        self.backend.plane.publish()
 
 
-def state_directory(place: backend.Place) -> Path:
-    """Return the driver's state directory."""
-    return place.directory / "shares"
-
-
-def options(place: backend.Place, subnet: ipaddress.IPv4Network) -> Mapping[str, object]:
+def options(
+    place: backend.Place, subnet: ipaddress.IPv4Network, image: str
+) -> Mapping[str, object]:
     """Return the back end's section of manila.conf, and prepare what it speaks of."""
-    state = state_directory(place)
+    state = place.directory / STATE
     state.mkdir()
     os.chown(state, place.identity.user, place.identity.group)
     config.install(place.rootwrap, ["manila"], str(state))
@@ -115,6 +117,7 @@ def options(place: backend.Place, subnet: ipaddress.IPv4Network) -> Mapping[str,
         "container_stack_state_dir": state,
         "container_stack_root_helper": f"{sudo}{account.DAEMON} {place.rootwrap}/rootwrap.conf",
         "container_stack_docker_url": f"unix://{account.ENGINE_SOCKET}",
+        "container_image_name": image,
         "container_stack_storage": "loop",
         "container_stack_pool_size_gb": POOL_GB,
         "network_api_class": "manila.network.standalone_network_plugin.StandaloneNetworkPlugin",
@@ -130,19 +133,21 @@ def running(plane: manila.ControlPlane, user: str) -> Iterator[Cifs]:
     """Run the back end as ``root`` or as the ``normal`` user; in the end nothing is left of it."""
     name, subnet = f"cstest_{user}", host.unused_subnet()
     with contextlib.ExitStack() as undo:
-        undo.enter_context(host.samba_image(image.REFERENCE))
+        reference = undo.enter_context(samba.current_image())
+        state = plane.directory / name / STATE
+        undo.callback(host.sweep, f"manila-{name}", state)
         made = undo.enter_context(
             backend.running(
                 plane,
                 name,
-                lambda place: options(place, subnet),
+                lambda place: options(place, subnet, reference),
                 normal_user=user == "normal",
             )
         )
         client = made.client()
         share_type = client.create_type(name, share_backend_name=name)
         cifs = Cifs(made, client, share_type, subnet)
-        undo.callback(host.sweep, cifs.owner, cifs.state)
         yield cifs
         made.service.stop()
-        assert host.left(cifs.owner, subnet, cifs.state) == []
+        left = host.left(cifs.owner, subnet, state)
+        assert not left, f"Left behind: {', '.join(left)}"

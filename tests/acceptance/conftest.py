@@ -1,20 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """One Manila for the whole session, and the back end under test once for each user."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
 
-from . import cifs, manila, process
+from . import account, cifs, manila, process
 
 
 @pytest.fixture(scope="session")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[manila.ControlPlane]:
     """Manila without a share service; in the end none of its processes is left."""
+    assert os.geteuid() == 0, "Run as root: services are started as two users, one of them new"
     directory = tmp_path_factory.mktemp("acceptance")
     with manila.control_plane(directory) as running:
         yield running
     assert process.mentioning(str(directory)) == []
+    assert not account.exists()
 
 
 @pytest.fixture(scope="session", params=["root", "normal"])

@@ -6,7 +6,6 @@ import ipaddress
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,19 +22,6 @@ def engine() -> Iterator[docker.DockerClient]:
         yield client
     finally:
         client.close()
-
-
-@contextlib.contextmanager
-def samba_image(reference: str) -> Iterator[None]:
-    """Make the share servers' image as an operator does, if it isn't there, and remove it then."""
-    with engine() as client:
-        if client.images.list(name=reference):
-            yield
-            return
-        program = Path(sys.prefix) / "bin/container-stack"
-        subprocess.run([program, "image", "build", "samba"], check=True)
-        yield
-        client.images.remove(reference)
 
 
 def unused_subnet() -> ipaddress.IPv4Network:

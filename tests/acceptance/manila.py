@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
+import requests
+
 from . import backing, process, rest
 
 #: Manila's name of the host that its share services run on.
@@ -60,6 +62,13 @@ class ControlPlane:
         """Return a client of a project; when it waits in vain it shows the services' logs."""
         token = self.authentication.token(project)
         return rest.Client(self.url, token, (*self.processes, *services))
+
+    def publish(self) -> None:
+        """Have the back ends tell the scheduler what they have; by themselves they do each minute.
+
+        Until then the scheduler only subtracts: what was deleted is no space to it.
+        """
+        requests.post(f"{self.url}publish", timeout=60).raise_for_status()
 
 
 @contextlib.contextmanager

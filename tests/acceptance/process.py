@@ -115,6 +115,16 @@ class Process:
         """Whether it was started and has not ended by itself."""
         return self._popen is not None and self._popen.poll() is None
 
+    def users(self) -> set[int]:
+        """Return the users of the processes that run its program, by number."""
+        assert self._popen is not None
+        program = self._argv[0].encode()
+        return {
+            Path(f"/proc/{pid}").stat().st_uid
+            for pid in _session(self._popen.pid)
+            if program in Path(f"/proc/{pid}/cmdline").read_bytes()
+        }
+
     def tail(self, lines: int = 25) -> str:
         """Return the last lines of its log under a heading."""
         text = self.log.read_text(errors="replace") if self.log.exists() else ""

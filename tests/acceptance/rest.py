@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import requests
+from requests import adapters
 
 from . import process
 
@@ -82,6 +83,7 @@ class Client:
         self._processes = tuple(processes)
         self._nowhere = ""
         self._session = requests.Session()
+        self._session.mount("http://", adapters.HTTPAdapter(pool_maxsize=32))
         self._session.headers.update(
             {
                 "X-Auth-Token": token,
@@ -182,13 +184,7 @@ class Client:
 
     def wait_server_gone(self, server: str) -> None:
         """Wait until there is no such share server."""
-
-        def probe() -> bool:
-            found = self.server(server)
-            assert found is None or found.status != "error", f"Share server {server} stays"
-            return found is None
-
-        self.wait(f"the end of share server {server}", probe)
+        self.wait(f"the end of share server {server}", lambda: self.server(server) is None)
 
     # Shares ----------------------------------------------------------------------------------
 
@@ -226,6 +222,11 @@ class Client:
             return None if found.status.endswith("ing") else found
 
         return self.wait(f"share {share}", probe, timeout)
+
+    def shares(self, network: str) -> list[str]:
+        """Return the ids of a share network's shares."""
+        found = self.call("GET", f"shares?share_network_id={network}")["shares"]
+        return [share["id"] for share in found]
 
     def available(self, share: str, timeout: float = 60.0) -> Share:
         """Wait until a share is available, and return it."""

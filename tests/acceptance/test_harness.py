@@ -2,17 +2,15 @@
 """What the other acceptance tests stand on: a real Manila, shown with a driver that pretends."""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import pytest
 
 from . import backend, manila, process, rest
 
 
-@pytest.fixture(scope="module", params=["root", "normal"])
-def toy(request: pytest.FixtureRequest, plane: manila.ControlPlane) -> Iterator[backend.Backend]:
-    normal_user = request.param == "normal"
-    with backend.running(plane, f"toy_{request.param}", _options, normal_user=normal_user) as made:
+@pytest.fixture(scope="module")
+def toy(plane: manila.ControlPlane) -> Iterator[backend.Backend]:
+    with backend.running(plane, "toy", _options, normal_user=False) as made:
         yield made
 
 
@@ -80,12 +78,6 @@ def test_a_killed_service_starts_again(toy: backend.Backend, share_type: str) ->
     client.delete_network(network)
 
 
-def test_the_service_runs_as_its_user(toy: backend.Backend) -> None:
-    users = {line.split()[1] for line in _status_lines(toy.place.directory) if "Uid:" in line}
-
-    assert users == {str(toy.place.identity.user)}
-
-
 def test_what_is_awaited_in_vain_fails_with_the_services_last_words(toy: backend.Backend) -> None:
     with pytest.raises(AssertionError, match=rf"(?s)the tide.*--- {toy.service.name} .*INFO"):
         process.wait_for("the tide", lambda: None, timeout=0.1, processes=[toy.service])
@@ -102,10 +94,3 @@ def _address(client: rest.Client, share: rest.Share) -> str:
     server = client.server(share.share_server_id)
     assert server is not None
     return server.details["address"]
-
-
-def _status_lines(directory: Path) -> list[str]:
-    lines = []
-    for found in process.mentioning(str(directory)):
-        lines += Path(f"/proc/{found.partition(':')[0]}/status").read_text().splitlines()
-    return lines

@@ -2,18 +2,20 @@
 """What Manila's own container driver gets wrong must be right here: one test for each fault."""
 
 import concurrent.futures
+import contextlib
 import time
 
 import pytest
 
 from . import cifs, host, smb
 
-#: How many shares are made at once, and in how many seconds.
-MANY, SECONDS = 12, 9.0
+#: How many shares are made one by one, and how many at once.
+FEW, MANY = 4, 12
 
 
 def test_capacity_is_reported_as_numbers(shares: cifs.Cifs, network: str) -> None:
     with shares.share(network, size=7):
+        shares.backend.plane.publish()
 
         def free() -> float | None:
             [pool] = shares.client.pools(shares.backend.host)
@@ -100,17 +102,18 @@ def test_a_rule_for_a_user_who_can_not_be_goes_to_error(
     shares: cifs.Cifs, share: cifs.Made, name: str
 ) -> None:
     assert shares.client.allow(share.id, name).state == "error"
-    assert smb.enter_as(share.location, "alice", shares.key(share, "alice")) == []
+    assert smb.enter_as(share.location, "carol", shares.key(share, "carol")) == []
 
 
 def test_a_busy_share_grows(shares: cifs.Cifs, share: cifs.Made) -> None:
     key = shares.key(share, "alice")
-    with smb.Client(share.location, "alice", key) as client, client.open("log", "wb") as file:
-        file.write(b"calm ")
+    with smb.Client(share.location, "alice", key) as client:
+        with client.open("log", "wb") as file:
+            file.write(b"calm ")
 
-        assert shares.client.extend(share.id, 2).status == "available"
+            assert shares.client.extend(share.id, 2).status == "available"
 
-        file.write(b"sea")
+            file.write(b"sea")
         assert client.read("log") == b"calm sea"
 
 
@@ -123,10 +126,10 @@ def test_after_a_restart_of_its_container_writes_still_go_to_the_share(
         engine.containers.get(container["Id"]).restart(timeout=5)
 
     def client() -> smb.Client | None:
-        try:
+        # Until its network answers, a connection is refused, or its packets go nowhere.
+        with contextlib.suppress(*smb.FAILED, ValueError):
             return smb.Client(share.location, "alice", key).__enter__()
-        except smb.FAILED:
-            return None
+        return None
 
     with shares.client.wait("the server at its old address", client) as alice:
         alice.write("buoy", b"calm sea")
@@ -138,15 +141,22 @@ def test_after_a_restart_of_its_container_writes_still_go_to_the_share(
 def test_shares_are_made_and_deleted_side_by_side(
     shares: cifs.Cifs, network: str, share: cifs.Made
 ) -> None:
-    with concurrent.futures.ThreadPoolExecutor(MANY) as pool:
-        start = time.monotonic()
-        asked = list(pool.map(lambda _: shares.ask(network), range(MANY)))
-        made = [shares.made(each) for each in asked]
-        created = time.monotonic()
-        list(pool.map(shares.client.delete_share, asked))
-        deleted = time.monotonic()
+    one_by_one = _seconds_for(shares, network, FEW, threads=1)
+    at_once = _seconds_for(shares, network, MANY, threads=MANY)
 
-    print(f"{MANY} creates {created - start:.1f} s, deletes {deleted - created:.1f} s")
-    assert {each.server for each in made} == {share.server}
-    assert created - start < SECONDS
-    assert deleted - created < SECONDS
+    print(f"{FEW} one by one: {one_by_one}; {MANY} at once: {at_once}")
+    # A queue would take as long as one by one, and more; on an idle machine it is a third.
+    for action, seconds in at_once.items():
+        assert seconds < MANY / FEW * one_by_one[action], action
+
+
+def _seconds_for(shares: cifs.Cifs, network: str, count: int, threads: int) -> dict[str, float]:
+    def make(_: int) -> str:
+        return shares.made(shares.ask(network)).id
+
+    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+        start = time.monotonic()
+        made = list(pool.map(make, range(count)))
+        created = time.monotonic()
+        list(pool.map(shares.client.delete_share, made))
+        return {"create": created - start, "delete": time.monotonic() - created}

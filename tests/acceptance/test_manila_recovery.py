@@ -45,11 +45,12 @@ def test_what_a_killed_service_was_making_can_be_deleted_and_made_again(
         for unfinished in asked:
             client.reset("shares", unfinished)
             client.delete_share(unfinished)
-        for server in client.servers(network):
+        servers = client.servers(network)
+        for server in servers:
             client.reset("share-servers", server)
             client.delete_server(server)
         assert host.loop_devices(shares.state) == {}
-        assert _containers(shares) == []
+        assert [host.containers(shares.owner, id=server) for server in servers] == [[]]
 
         with shares.share(network) as share:
             key = shares.key(share, "alice")
@@ -89,10 +90,6 @@ def test_a_server_comes_back_with_its_address_its_files_and_its_rules(
     assert smb.refused(lambda: smb.enter_as(share.location, "mallory", key))
     if end != "remove":
         assert (key, reader) == (shares.key_of(share, "alice"), shares.key_of(share, "reader"))
-
-
-def _containers(shares: cifs.Cifs) -> list[str]:
-    return [container["Id"] for container in host.containers(shares.owner)]
 
 
 def _containers_on(shares: cifs.Cifs, network: str) -> list[str]:
