@@ -24,7 +24,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 
 from oslo_rootwrap import cmd, wrapper
@@ -33,8 +32,6 @@ from oslo_rootwrap import filters as rootwrap_filters
 
 #: Seconds in which killed commands must be gone before the daemon goes without them.
 GRACE = 5.0
-
-_stopping = threading.Lock()
 
 
 def rootwrap() -> None:
@@ -85,10 +82,6 @@ def _set_environment(config: wrapper.RootwrapConfig) -> None:
 class _Rootwrap(rootwrap_daemon.RootwrapClass):
     """What the daemon serves: one method that runs one command through the filters."""
 
-    @staticmethod
-    def shutdown() -> None:
-        _stop()
-
     def run_one_command(
         self, userargs: list[str], stdin: str | None = None
     ) -> tuple[int, str, str]:
@@ -118,13 +111,7 @@ def _watch(leash: int) -> None:
         word = os.read(leash, 1)
     if word:
         _kill_children()
-    _stop()
-
-
-def _stop() -> None:
-    # A second signal would end the daemon in the middle of its cleaning up.
-    if _stopping.acquire(blocking=False):
-        os.kill(os.getpid(), signal.SIGINT)
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 def _kill_children() -> None:
