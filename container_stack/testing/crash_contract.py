@@ -20,9 +20,12 @@ from typing import Any
 from container_stack import exceptions
 from container_stack.host import storage
 from container_stack.testing import storage_world
-from container_stack.testing.storage_world import LARGE, SMALL, World
+from container_stack.testing.storage_world import LARGE, MIB, SMALL, World
 
 Action = Callable[[storage.Storage], object]
+
+#: Bytes to grow by.
+STEP = 16 * MIB
 
 _CHANGES = {"os.rename", "os.remove", "os.truncate", "fcntl.ioctl"}
 
@@ -58,17 +61,16 @@ class CrashContract(storage_world.StorageFixtures):
                 world.write("one", "kept")
 
     def test_killed_grow_leaves_the_old_or_the_new_size(self, world: World) -> None:
-        world.storage.create("one", SMALL, owner="me")
-        for step in kills(world, lambda s: s.grow("one", LARGE)):
+        old = world.storage.create("one", SMALL, owner="me").size
+        room = world.room("one")
+        for step in kills(world, lambda s: s.grow("one", s.get("one").size + STEP)):
             world.write("one", f"{step}")
-            volume = world.storage.get("one")
-            assert (volume.size >= LARGE) == (world.room("one") > SMALL)
-            grown = world.storage.grow("one", LARGE)
+            assert world.storage.get("one").size in (old, old + STEP)
+            assert (world.storage.get("one").size > old) == (world.room("one") > room)
+            old = world.storage.grow("one", old + STEP).size
+            assert world.room("one") > room
             assert world.read("one") == f"{step}"
-            assert world.room("one") > SMALL
-            assert grown.size >= LARGE
-            world.storage.delete("one")
-            world.storage.create("one", SMALL, owner="me")
+            room = world.room("one")
 
     def test_killed_shrink_leaves_the_old_or_the_new_size(self, world: World) -> None:
         kind = world.storage.create("one", LARGE, owner="me").filesystem

@@ -47,7 +47,7 @@ class _Thin(_LVM):
     @pytest.fixture
     def pool(self, tmp_path: Path, kind: str) -> Iterator[storage.Pool]:
         runner = privilege.make_executor(tmp_path / "state")
-        with volume_groups.volume_group(tmp_path, 2 * GIB, thin_pool=GIB) as group:
+        with volume_groups.volume_group(tmp_path, 1200 * MIB, thin_pool=GIB) as group:
             yield storage.Pool(runner, filesystem=kind, volume_group=group, thin_pool="pool")
         runner.close()
 
