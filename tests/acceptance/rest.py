@@ -9,66 +9,10 @@ from typing import Any
 import requests
 from requests import adapters
 
-from . import process
+from . import process, resources
 
 VERSION = "2.99"
 _PASSING = ("ing", "queued_to_apply", "queued_to_update", "queued_to_deny")
-
-
-class RefusedError(Exception):
-    """The API answered with an error.
-
-    :param code: of HTTP.
-    """
-
-    def __init__(self, code: int, message: str) -> None:
-        super().__init__(f"{code}: {message}")
-        self.code = code
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Share:
-    """A share as the API shows it; ``size`` is in GiB."""
-
-    id: str
-    status: str
-    size: int
-    host: str
-    share_network_id: str
-    share_server_id: str
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Rule:
-    """An access rule."""
-
-    id: str
-    state: str
-    access_type: str
-    access_to: str
-    access_level: str
-    access_key: str | None = dataclasses.field(repr=False)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Server:
-    """A share server."""
-
-    id: str
-    status: str
-    host: str
-    identifier: str
-    details: Mapping[str, str]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Pool:
-    """A pool as the scheduler knows it; sizes in GiB."""
-
-    name: str
-    total_capacity_gb: float
-    free_capacity_gb: float
-    capabilities: Mapping[str, Any]
 
 
 class Client:
@@ -99,7 +43,7 @@ class Client:
         """
         answer = self._session.request(method, self._url + path, json=body, timeout=60)
         if not answer.ok:
-            raise RefusedError(answer.status_code, answer.text)
+            raise resources.RefusedError(answer.status_code, answer.text)
         return answer.json() if answer.content else None
 
     def wait(
@@ -115,12 +59,12 @@ class Client:
         found: list[dict[str, Any]] = self.call("GET", "services")["services"]
         return found
 
-    def pools(self, host: str) -> list[Pool]:
+    def pools(self, host: str) -> list[resources.Pool]:
         """Return the pools of a back end (``host@backend``) as last reported to the scheduler."""
         self._place_nowhere()
         pools = self.call("GET", "scheduler-stats/pools/detail")["pools"]
         return [
-            Pool(
+            resources.Pool(
                 pool["name"],
                 float(pool["capabilities"]["total_capacity_gb"]),
                 float(pool["capabilities"]["free_capacity_gb"]),
@@ -159,12 +103,12 @@ class Client:
         """Delete a share network; its servers go with it."""
         self.call("DELETE", f"share-networks/{network}")
 
-    def server(self, server: str) -> Server | None:
+    def server(self, server: str) -> resources.Server | None:
         """Return a share server, or None when there is none."""
         found = self._find(f"share-servers/{server}", "share_server")
         if found is None:
             return None
-        return Server(
+        return resources.Server(
             found["id"],
             found["status"],
             found["host"],
@@ -195,7 +139,7 @@ class Client:
         network: str | None = None,
         size: int = 1,
         protocol: str = "CIFS",
-    ) -> Share:
+    ) -> resources.Share:
         """Ask for a share; it is not ready yet.
 
         :param network: the share network; None only for types without share servers.
@@ -206,17 +150,17 @@ class Client:
             "share_type": share_type,
             "share_network_id": network,
         }
-        return _share(self.call("POST", "shares", {"share": body})["share"])
+        return resources.share(self.call("POST", "shares", {"share": body})["share"])
 
-    def share(self, share: str) -> Share | None:
+    def share(self, share: str) -> resources.Share | None:
         """Return a share, or None when there is none."""
         found = self._find(f"shares/{share}", "share")
-        return None if found is None else _share(found)
+        return None if found is None else resources.share(found)
 
-    def settled(self, share: str, timeout: float = 60.0) -> Share:
+    def settled(self, share: str, timeout: float = 60.0) -> resources.Share:
         """Wait until nothing is under way with a share, and return it whatever its status."""
 
-        def probe() -> Share | None:
+        def probe() -> resources.Share | None:
             found = self.share(share)
             assert found is not None, f"Share {share} is gone"
             return None if found.status.endswith("ing") else found
@@ -228,7 +172,7 @@ class Client:
         found = self.call("GET", f"shares?share_network_id={network}")["shares"]
         return [share["id"] for share in found]
 
-    def available(self, share: str, timeout: float = 60.0) -> Share:
+    def available(self, share: str, timeout: float = 60.0) -> resources.Share:
         """Wait until a share is available, and return it."""
         found = self.settled(share, timeout)
         if found.status != "available":
@@ -241,7 +185,7 @@ class Client:
         found = self.call("GET", f"shares/{share}/export_locations")["export_locations"]
         return [location["path"] for location in found]
 
-    def extend(self, share: str, size: int) -> Share:
+    def extend(self, share: str, size: int) -> resources.Share:
         """Let a share grow to ``size`` GiB and return it when it is done."""
         self._act(share, extend={"new_size": size})
         return self.settled(share)
@@ -275,13 +219,15 @@ class Client:
 
     # Access rules ----------------------------------------------------------------------------
 
-    def allow(self, share: str, to: str, *, level: str = "rw", kind: str = "user") -> Rule:
+    def allow(
+        self, share: str, to: str, *, level: str = "rw", kind: str = "user"
+    ) -> resources.Rule:
         """Make an access rule and return it when it is settled, whatever its state."""
         rule = {"access_type": kind, "access_to": to, "access_level": level}
         made = self._act(share, allow_access=rule)["access"]["id"]
         return self._settled_rule(share, made)
 
-    def change(self, share: str, rule: str, level: str) -> Rule:
+    def change(self, share: str, rule: str, level: str) -> resources.Rule:
         """Change a rule's access level and return the rule when it is settled."""
         body = {"update_access": {"access_level": level}}
         self.call("PUT", f"share-access-rules/{rule}", body)
@@ -298,14 +244,14 @@ class Client:
 
         self.wait(f"the end of rule {rule}", probe)
 
-    def rules(self, share: str) -> list[Rule]:
+    def rules(self, share: str) -> list[resources.Rule]:
         """Return a share's access rules."""
         found = self.call("GET", f"share-access-rules?share_id={share}")["access_list"]
-        fields = [field.name for field in dataclasses.fields(Rule)]
-        return [Rule(**{field: rule[field] for field in fields}) for rule in found]
+        fields = [field.name for field in dataclasses.fields(resources.Rule)]
+        return [resources.Rule(**{field: rule[field] for field in fields}) for rule in found]
 
-    def _settled_rule(self, share: str, rule: str) -> Rule:
-        def probe() -> Rule | None:
+    def _settled_rule(self, share: str, rule: str) -> resources.Rule:
+        def probe() -> resources.Rule | None:
             [found] = [each for each in self.rules(share) if each.id == rule]
             return None if found.state.endswith(_PASSING) else found
 
@@ -317,19 +263,8 @@ class Client:
     def _find(self, path: str, key: str) -> dict[str, Any] | None:
         try:
             found: dict[str, Any] = self.call("GET", path)[key]
-        except RefusedError as exc:
+        except resources.RefusedError as exc:
             if exc.code == 404:
                 return None
             raise
         return found
-
-
-def _share(found: Mapping[str, Any]) -> Share:
-    return Share(
-        found["id"],
-        found["status"],
-        found["size"],
-        found["host"] or "",
-        found["share_network_id"] or "",
-        found["share_server_id"] or "",
-    )

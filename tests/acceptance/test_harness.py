@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
-from . import backend, manila, process, rest
+from . import backend, manila, process, resources, rest
 
 
 @pytest.fixture(scope="module")
@@ -84,13 +84,15 @@ def test_what_is_awaited_in_vain_fails_with_the_services_last_words(toy: backend
 
 
 def test_a_refused_request_says_why(toy: backend.Backend) -> None:
-    with pytest.raises(rest.RefusedError, match="Invalid share protocol provided: FTP") as refusal:
+    with pytest.raises(
+        resources.RefusedError, match="Invalid share protocol provided: FTP"
+    ) as refusal:
         toy.client().create_share(share_type="", protocol="FTP")
 
     assert refusal.value.code == 400
 
 
-def _address(client: rest.Client, share: rest.Share) -> str:
+def _address(client: rest.Client, share: resources.Share) -> str:
     server = client.server(share.share_server_id)
     assert server is not None
     return server.details["address"]

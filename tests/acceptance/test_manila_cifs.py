@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from . import cifs, host, rest, smb
+from . import cifs, host, resources, smb
 
 GIB = 1024**3
 
@@ -203,7 +203,7 @@ def test_a_share_beyond_the_pool_finds_no_host(shares: cifs.Cifs, network: str) 
 
 
 def test_an_unknown_protocol_is_refused(shares: cifs.Cifs, network: str) -> None:
-    with pytest.raises(rest.RefusedError, match="share protocol"):
+    with pytest.raises(resources.RefusedError, match="share protocol"):
         shares.ask(network, protocol="FTP")
 
 

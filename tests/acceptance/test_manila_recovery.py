@@ -59,12 +59,11 @@ def test_what_a_killed_service_was_making_can_be_deleted_and_made_again(
 
 _ENDS: Mapping[str, Callable[[Any], object]] = {
     "kill": lambda container: container.kill(),
-    "stop": lambda container: container.stop(timeout=5),
     "remove": lambda container: container.remove(force=True, v=True),
 }
 
 
-@pytest.mark.parametrize("end", ["kill", "stop", "remove"])
+@pytest.mark.parametrize("end", ["kill", "remove"])
 def test_a_server_comes_back_with_its_address_its_files_and_its_rules(
     shares: cifs.Cifs, share: cifs.Made, end: str
 ) -> None:
