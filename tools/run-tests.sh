@@ -20,8 +20,9 @@
 # shellcheck source=lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-# Each line runs side by side; the quickest to fail come first, and what is measured runs alone.
-PHASES=("lint unit" "contract guest" "functional" "acceptance" "examples" "demo" "bench-smoke")
+# The lanes of a line run side by side, the sections of a lane one after the other. The quickest to
+# fail come first, and what is measured runs alone. The guest has one core; the rest the other.
+PHASES=("lint unit" "guest contract,functional,examples" "acceptance" "demo" "bench-smoke")
 FAST="lint unit contract functional examples"
 
 section_lint() {
@@ -46,7 +47,7 @@ section_demo() { tools/run-demo.sh; }
 
 section_examples() {
     # A third party's distribution: installed, so that its entry point is found, but not in the venv.
-    pip_install "${OFFLINE[@]}" --target "$RUN/examples" "$(copy_source examples/storage_backend)"
+    pip_install "${OFFLINE[@]}" --target "$RUN/examples" "$(copy_source examples/storage_backend)" || return
     PYTHONPATH=$RUN/examples run_pytest examples examples
 }
 
@@ -81,34 +82,45 @@ check() {
     return "$status"
 }
 
-# run_phase SECTION...: run them side by side, show each one's output when it ends; fail if one does.
-run_phase() {
-    local section pid status failed=0
-    local -A started
+# run_lane SECTION...: run them one after the other, up to the first that fails.
+run_lane() {
+    local section start status result
     for section; do
+        start=$SECONDS status=0
         say "--- $section ---"
-        started[$section]=$SECONDS
+        ("section_$section") || status=$?
+        if [ "$status" -eq 0 ]; then result=passed; else result="FAILED ($status)"; fi
+        echo "$result $((SECONDS - start)) s" >"$RUN/result.$section"
+        say "--- $section: $(cat "$RUN/result.$section") ---"
+        [ "$status" -eq 0 ] || return "$status"
+    done
+}
+
+# run_phase LANE...: run them side by side, show each one's output when it ends; fail if one does.
+run_phase() {
+    local lane pid status failed=0
+    for lane; do
+        # shellcheck disable=SC2086
         if [ $# -eq 1 ]; then
-            start_job "$section" "section_$section"
+            start_job "$lane" run_lane ${lane//,/ }
         else
-            start_job "$section" "section_$section" >"$RUN/$section.log" 2>&1
+            say "--- $lane: begins ---"
+            start_job "$lane" run_lane ${lane//,/ } >"$RUN/$lane.log" 2>&1
         fi
     done
     while [ ${#JOBS[@]} -gt 0 ]; do
         status=0
         wait -n -p pid "${!JOBS[@]}" || status=$?
-        section=${JOBS[$pid]}
-        [ $# -eq 1 ] || { say "--- output of $section ---"; cat "$RUN/$section.log"; }
+        lane=${JOBS[$pid]}
+        [ $# -eq 1 ] || cat "$RUN/$lane.log"
         group_ends "$pid" 5 || {
-            say "left running by $section:"
+            say "left running by $lane:"
             pgrep -a -g "$pid"
             end_group "$pid"
             status=${status/#0/1}
         }
         unset "JOBS[$pid]"
-        if [ "$status" -eq 0 ]; then RESULT[$section]=passed; else RESULT[$section]="FAILED ($status)" failed=1; fi
-        RESULT[$section]+=" $((SECONDS - started[$section])) s"
-        say "--- $section: ${RESULT[$section]} ---"
+        [ "$status" -eq 0 ] || failed=1
     done
     return "$failed"
 }
@@ -127,7 +139,7 @@ left_behind() {
     printf '    %s\n' "${left[@]}"
 }
 
-read -ra ALL <<<"${PHASES[*]}"
+read -ra ALL <<<"${PHASES[*]//,/ }"
 case ${1:-} in
     "") SECTIONS=("${ALL[@]}") ;;
     --fast) read -ra SECTIONS <<<"$FAST" ;;
@@ -156,16 +168,21 @@ if [ "$engine" = yes ]; then need_engine; fi
 export PYTHONDONTWRITEBYTECODE=1 RUFF_CACHE_DIR=$WORK/ruff HYPOTHESIS_STORAGE_DIRECTORY=$WORK/hypothesis
 mkdir -p "$WORK/reports"
 inventory >"$RUN/before"
-declare -A RESULT
 failed=0
 for phase in "${PHASES[@]}"; do
-    chosen=()
-    for section in $phase; do if has "$section"; then chosen+=("$section"); fi; done
-    [ ${#chosen[@]} -gt 0 ] || continue
-    run_phase "${chosen[@]}" || { failed=1; break; }
+    lanes=()
+    for lane in $phase; do
+        chosen=""
+        for section in ${lane//,/ }; do if has "$section"; then chosen+=,$section; fi; done
+        [ -z "$chosen" ] || lanes+=("${chosen#,}")
+    done
+    [ ${#lanes[@]} -gt 0 ] || continue
+    run_phase "${lanes[@]}" || { failed=1; break; }
 done
 if left_behind; then failed=1; else say "nothing is left behind"; fi
 for section in "${ALL[@]}"; do
-    if has "$section"; then printf '    %-11s %s\n' "$section" "${RESULT[$section]:-not run}"; fi
+    if has "$section"; then
+        printf '    %-11s %s\n' "$section" "$(cat "$RUN/result.$section" 2>/dev/null || echo not run)"
+    fi
 done
 exit "$failed"
