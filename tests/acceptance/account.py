@@ -17,7 +17,8 @@ from . import process
 
 NAME = "cstest-manila"
 SUDOERS = Path("/etc/sudoers.d") / NAME
-ENGINE_SOCKET = Path("/var/run/docker.sock")
+#: Where the Docker Engine listens.
+ENGINE = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
 
 
 #: The one program that he may start through sudo, and where his own programs come from.
@@ -42,8 +43,7 @@ def normal_user(*, home: Path, rootwrap: Path) -> Iterator[process.Identity]:
         _run("useradd", "--system", "--user-group", "--no-create-home", f"--home-dir={home}", NAME)
         _allow_sudo(config.sudoers(NAME, str(DAEMON), str(rootwrap)), home)
         entry = pwd.getpwnam(NAME)
-        group = ENGINE_SOCKET.stat().st_gid
-        yield process.Identity(entry.pw_uid, entry.pw_gid, (group,))
+        yield process.Identity(entry.pw_uid, entry.pw_gid, _engine_groups())
     strays = [each for each in _owned_files(entry.pw_uid) if not Path(each).is_relative_to(home)]
     assert not strays, f"Left outside {home}: {strays}"
 
@@ -70,6 +70,11 @@ def remove() -> None:
     SUDOERS.unlink(missing_ok=True)
     if exists():
         _run("userdel", NAME)
+
+
+def _engine_groups() -> tuple[int, ...]:
+    scheme, _, path = ENGINE.partition("://")
+    return (Path(path).stat().st_gid,) if scheme == "unix" else ()
 
 
 def _allow_sudo(line: str, directory: Path) -> None:

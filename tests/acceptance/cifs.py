@@ -116,7 +116,7 @@ def options(
         "driver_handles_share_servers": True,
         "container_stack_state_dir": state,
         "container_stack_root_helper": f"{sudo}{account.DAEMON} {place.rootwrap}/rootwrap.conf",
-        "container_stack_docker_url": f"unix://{account.ENGINE_SOCKET}",
+        "container_stack_docker_url": account.ENGINE,
         "container_image_name": image,
         "container_stack_storage": "loop",
         "container_stack_pool_size_gb": POOL_GB,

@@ -13,11 +13,16 @@ from typing import Any
 import docker
 import docker.errors
 
+from . import account
+
 
 @contextlib.contextmanager
 def engine() -> Iterator[docker.DockerClient]:
     """Connect to the engine."""
-    client = docker.DockerClient("unix:///var/run/docker.sock", timeout=30)
+    try:
+        client = docker.DockerClient(account.ENGINE, timeout=30)
+    except docker.errors.DockerException:
+        raise AssertionError(f"No engine at {account.ENGINE}: start dockerd.") from None
     try:
         yield client
     finally:

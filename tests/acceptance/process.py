@@ -17,8 +17,9 @@ Found = TypeVar("Found")
 #: What the services say all the time, and what polling them makes them say.
 _CHATTER = ("Updating share status", " INFO manila.api.openstack.wsgi ")
 
-#: Seconds between two looks at something that is awaited.
-TICK = 0.1
+#: Seconds between the first two looks at something that is awaited, and between later ones at
+#: most: looking costs the services time that what is awaited needs.
+_FIRST, _LATER = 0.1, 0.5
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -151,14 +152,15 @@ def wait_for(
     :param timeout: seconds.
     :param processes: must all keep running; their last words go into the failure.
     """
-    deadline = time.monotonic() + timeout
+    deadline, pause = time.monotonic() + timeout, _FIRST
     while not (found := probe()):
         dead = [process.name for process in processes if not process.running]
         if dead or time.monotonic() > deadline:
             reason = f"{', '.join(dead)} ended" if dead else f"not within {timeout:g} seconds"
             logs = "\n".join(process.tail() for process in processes)
             raise AssertionError(f"Waited in vain for {what}: {reason}.\n{logs}")
-        time.sleep(TICK)
+        time.sleep(pause)
+        pause = min(1.3 * pause, _LATER)
     return found
 
 
