@@ -32,6 +32,21 @@ become_root() {
     exec sudo --preserve-env="$names" -- bash "$0" "$@"
 }
 
+# leave_chroot ARG...: in a chroot, start the calling script again with this root as that of a mount
+# namespace of its own. A container's process started later (docker exec) begins at its namespace's
+# root; under a chroot that is the outer machine's root, not the container's.
+leave_chroot() {
+    local outer
+    outer=$(nsenter --mount=/proc/self/ns/mnt -- stat -c %d:%i / 2>/dev/null) || return 0
+    [ "$outer" != "$(stat -c %d:%i /)" ] || return 0
+    exec 9</ # from outside, this root has a name only so
+    # shellcheck disable=SC2016
+    exec nsenter --mount=/proc/self/ns/mnt -- bash -c 'cd -P /proc/self/fd/9 && exec 9<&- &&
+        exec unshare --mount --propagation private bash -c '\''mkdir -p .outer && pivot_root . .outer &&
+            exec chroot . bash -c "umount -l /.outer && rmdir /.outer && cd \"\$0\" && exec bash \"\$@\"" "$@"'\'' \
+            bash "$@"' bash "$PWD" "$ROOT/tools/${0##*/}" "$@"
+}
+
 # --- clean-up ---------------------------------------------------------------------------------
 
 UNDO=()

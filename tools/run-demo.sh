@@ -8,6 +8,7 @@
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 become_root "$@"
+leave_chroot "$@"
 begin run-demo
 need_commands python3-venv dockerd sudo losetup mkfs.xfs mkfs.ext4 mkfs.btrfs lvm ip pgrep
 need_venv manila demo

@@ -151,6 +151,7 @@ done
 has() { in_list "$1" "${SECTIONS[@]}"; }
 
 become_root "$@"
+leave_chroot "$@"
 begin run-tests
 cd "$ROOT"
 needed=(python3-venv pgrep losetup mkfs.xfs mkfs.ext4 mkfs.btrfs sudo ip lvm)
