@@ -5,8 +5,6 @@ import concurrent.futures
 import contextlib
 import time
 
-import pytest
-
 from . import cifs, host, smb
 
 #: How many shares are made at once, and the seconds that Manila's own driver took for that and
@@ -98,11 +96,11 @@ def test_a_changed_rule_takes_effect_and_admits_nobody_else(
         client.write("log", b"rain")
 
 
-@pytest.mark.parametrize("name", ["root", "Alice", "alice.liddell", "$alice", "x" * 33])
 def test_a_rule_for_a_user_who_can_not_be_goes_to_error(
-    shares: cifs.Cifs, share: cifs.Made, name: str
+    shares: cifs.Cifs, share: cifs.Made
 ) -> None:
-    assert shares.client.allow(share.id, name).state == "error"
+    for name in ("root", "Alice", "alice.liddell", "$alice", "x" * 33):
+        assert shares.client.allow(share.id, name).state == "error", name
     assert smb.enter_as(share.location, "carol", shares.key(share, "carol")) == []
 
 
