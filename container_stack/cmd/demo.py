@@ -41,13 +41,14 @@ class Demo(lister.Lister):
     def take_action(
         self, parsed_args: argparse.Namespace
     ) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
         walk = _module("demo_walk").Walk(
             docker_url=parsed_args.docker_url,
             image=parsed_args.image,
             stream=self.app.stderr,
             keep=parsed_args.keep,
         )
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, walk.steps.stop)
         self.code = walk.run()
         columns = ("Step", "Result", "Seconds", "Detail")
         return columns, [(s.title, s.result, s.seconds, s.detail) for s in walk.steps.done]

@@ -40,6 +40,7 @@ class Steps:
         self._terminal = stream.isatty()
         self._colour = self._terminal and not os.environ.get("NO_COLOR")
         self.done: list[Step] = []
+        self._inside = self._stopped = False
 
     @property
     def failed(self) -> bool:
@@ -55,6 +56,7 @@ class Steps:
             self._stream.write(f"     {title} ...\r")
             self._stream.flush()
         started = time.monotonic()
+        self._inside = True
         try:
             yield step
         except BaseException as exc:
@@ -64,8 +66,21 @@ class Steps:
         else:
             step.result = "ok"
         finally:
+            self._inside = False
             step.seconds = round(time.monotonic() - started, 2)
             self._show(step)
+        if self._stopped:
+            self._stopped = False
+            raise KeyboardInterrupt
+
+    def stop(self, _signal: int, _frame: object) -> None:
+        """Handle a signal: end the walk after the step under way, or at once between steps.
+
+        A step that is cut in the middle could leave what nobody knows of yet.
+        """
+        if not self._inside:
+            raise KeyboardInterrupt
+        self._stopped = True
 
     def promise(self, kept: bool, broken: str) -> None:
         """Fail the step unless the promise was kept.

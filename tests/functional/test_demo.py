@@ -72,8 +72,10 @@ def engine_is_as_before(engine: containers.Engine) -> Iterator[None]:
 
 def run(place: Path, *words: str, user: list[str] | None = None) -> Ended:
     argv = [*(user or []), *DEMO, "-f", "json", *words]
+    environment = {**os.environ, "TMPDIR": str(place)}
+    # Not in the checkout: it may lie where this user can't go.
     return subprocess.run(
-        argv, capture_output=True, text=True, timeout=300, env={**os.environ, "TMPDIR": str(place)}
+        argv, capture_output=True, text=True, timeout=300, env=environment, cwd=place
     )
 
 
