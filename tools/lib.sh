@@ -15,6 +15,8 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 # Not below a home: a service's own user must be able to run what lies here, and only root to write it.
 WORK=${CONTAINER_STACK_WORK:-/var/cache/container-stack-dev}
 VENV=$WORK/venv
+# The engine's usual place: rootwrap's filters know containers' network namespaces by it.
+ENGINE_RUN=/run/docker
 
 say() { printf '[%4ds] %s\n' "$SECONDS" "$*"; }
 die() { say "$*" >&2; exit 1; }
@@ -268,7 +270,7 @@ need_engine() {
     set -m
     # Also when this script is killed, it ends.
     setpriv --pdeathsig TERM dockerd --config-file "$engine/config" --data-root "$engine/data" \
-        --exec-root "$engine/run" --pidfile "$engine/pid" "${args[@]}" </dev/null >"$engine/log" 2>&1 &
+        --exec-root "$ENGINE_RUN" --pidfile "$engine/pid" "${args[@]}" </dev/null >"$engine/log" 2>&1 &
     pid=$!
     set +m
     at_exit stop_engine "$pid"
@@ -295,9 +297,10 @@ for volume in client.volumes.list():
 END
     end_group "$1"
     # Whatever it ran (containerd, shims) names the engine's own run directory.
-    pkill -KILL -f -- "$WORK/engine/run" || true
+    pkill -KILL -f -- "$ENGINE_RUN/" || true
     unmount_below "$WORK/engine"
-    rm -rf --one-file-system "$WORK/engine/run"
+    unmount_below "$ENGINE_RUN"
+    rm -rf --one-file-system "$ENGINE_RUN"
     forget_network
     say "stopped dockerd, process $1"
 }

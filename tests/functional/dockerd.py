@@ -31,6 +31,7 @@ class Dockerd:
             *(f"--exec-root={directory}/exec", f"--pidfile={directory}/pid", *options),
         ]
         self._process: subprocess.Popen[bytes] | None = None
+        self._stopped = False
 
     @property
     def pid(self) -> int:
@@ -38,6 +39,7 @@ class Dockerd:
         return self._process.pid
 
     def start(self) -> None:
+        self._stopped = False
         # A crash leaves these; the numbers may belong to a zombie or to somebody else by now.
         for leftover in ("pid", "exec/containerd/containerd.pid"):
             (self._directory / leftover).unlink(missing_ok=True)
@@ -60,10 +62,14 @@ class Dockerd:
         os.kill(self.pid, signal.SIGCONT)
 
     def stop(self) -> None:
-        """Remove its containers and end it."""
+        """Remove its containers and end it; idempotent."""
+        if self._stopped:
+            return
+        self._stopped = True
         assert self._process is not None
         if self._process.poll() is not None:
             self.start()
+            self._stopped = True
         self.thaw()
         engine = containers.Engine(self.url)
         for container in engine.list():
