@@ -93,10 +93,16 @@ def check(settings: Settings) -> None:
     :raises HostNotReady: the image, or what the storage stands on, is missing.
     """
     engine = containers.Engine(settings.docker_url, tls=settings.tls)
-    if images.Images(engine).find(settings.image) is None:
+    found = images.Images(engine).find(settings.image)
+    if found is None:
         raise exceptions.HostNotReady(
             f"The engine has no image {settings.image}; make it by "
             "`container-stack image build samba`, or name another in container_image_name."
+        )
+    if not found.labels.items() >= image.LABELS.items():
+        raise exceptions.HostNotReady(
+            f"Image {settings.image} isn't one of share servers of this version; make it again by "
+            f"`container-stack image build samba --tag {settings.image}`."
         )
 
 

@@ -11,7 +11,7 @@ from smbprotocol import exceptions as smb_exceptions
 
 from container_stack import exceptions
 from container_stack.host import containers
-from container_stack.shares import cifs, model, service
+from container_stack.shares import assembly, cifs, model, service
 
 from . import shares_host
 from .smb_client import Client
@@ -200,6 +200,12 @@ def test_missing_image_is_named_with_its_cure_and_leaves_nothing(host):
     with pytest.raises(exceptions.HostNotReady, match="container-stack image build samba"):
         shares.create_server(host.spec())
     assert host.things() == shares_host.nothing()
+
+
+def test_image_that_is_no_share_servers_is_refused_at_start(host, busybox_image):
+    with pytest.raises(exceptions.HostNotReady, match="image build samba"):
+        assembly.check(dataclasses.replace(host.settings, image=busybox_image))
+    assembly.check(host.settings)
 
 
 def test_engine_that_is_down_is_named_and_nothing_is_lost(host, shares, server, tmp_path):
