@@ -53,7 +53,7 @@ class Walk:
             return 130
         except Exception as exc:  # whatever it is, it is in the table, and nothing is left
             self._stream.write(f"The demo failed: {steps.told(exc)}\n")
-        return int(self.steps.failed)
+        return 130 if self.steps.stopped else int(self.steps.failed)
 
     def _walk(self, undo: contextlib.ExitStack) -> None:
         top = Path(tempfile.mkdtemp(prefix="container-stack-demo-"))
@@ -216,24 +216,26 @@ class Walk:
             f"\nThe share is {place}, user alice, password {key}\n"
             "Press Enter or Ctrl-C to delete everything. "
         )
-        self._stream.flush()
         with contextlib.suppress(KeyboardInterrupt):
+            self.steps.waiting = True
+            self._stream.flush()
             if not os.isatty(0):
                 time.sleep(1e8)
             input()
+        self.steps.waiting = False
 
     def _delete_share(self, backend: demo_backend.Backend) -> None:
-        with self.steps.step("Delete the share"):
+        with self.steps.step("Delete the share", back=True):
             backend.delete_share()
 
     def _delete_server(self, backend: demo_backend.Backend) -> None:
-        with self.steps.step("Delete the share server"):
+        with self.steps.step("Delete the share server", back=True):
             backend.delete_server()
 
     def _look_for_leftovers(
         self, state_dir: Path, helper: str, subnet: ipaddress.IPv4Network
     ) -> None:
-        with self.steps.step("Nothing is left") as step:
+        with self.steps.step("Nothing is left", back=True) as step:
             runner = executor.Executor(helper, state_dir=str(state_dir))
             with contextlib.closing(runner):
                 filesystem.Filesystems(runner).unshare_tree(str(state_dir / "mounts"))

@@ -40,7 +40,7 @@ class Steps:
         self._terminal = stream.isatty()
         self._colour = self._terminal and not os.environ.get("NO_COLOR")
         self.done: list[Step] = []
-        self._inside = self._stopped = False
+        self.stopped = self.waiting = False
 
     @property
     def failed(self) -> bool:
@@ -48,15 +48,19 @@ class Steps:
         return any(step.result != "ok" for step in self.done)
 
     @contextlib.contextmanager
-    def step(self, title: str) -> Iterator[Step]:
-        """Time the body; whatever it raises makes the step a failed one and goes on up."""
+    def step(self, title: str, *, back: bool = False) -> Iterator[Step]:
+        """Time the body; whatever it raises makes the step a failed one and goes on up.
+
+        :param back: on the way back, which is walked whatever happens.
+        """
+        if self.stopped and not back:
+            raise KeyboardInterrupt
         step = Step(title)
         self.done.append(step)
         if self._terminal:
             self._stream.write(f"     {title} ...\r")
             self._stream.flush()
         started = time.monotonic()
-        self._inside = True
         try:
             yield step
         except BaseException as exc:
@@ -66,21 +70,17 @@ class Steps:
         else:
             step.result = "ok"
         finally:
-            self._inside = False
             step.seconds = round(time.monotonic() - started, 2)
             self._show(step)
-        if self._stopped:
-            self._stopped = False
-            raise KeyboardInterrupt
 
     def stop(self, _signal: int, _frame: object) -> None:
-        """Handle a signal: end the walk after the step under way, or at once between steps.
+        """Handle a signal: end the walk before its next step, or at once while it is ``waiting``.
 
         A step that is cut in the middle could leave what nobody knows of yet.
         """
-        if not self._inside:
+        if self.waiting:
             raise KeyboardInterrupt
-        self._stopped = True
+        self.stopped = True
 
     def promise(self, kept: bool, broken: str) -> None:
         """Fail the step unless the promise was kept.
