@@ -212,12 +212,12 @@ class Walk:
     def _wait(self, backend: demo_backend.Backend, location: str) -> None:
         key = backend.set_rules({"alice": "rw"})["alice"]
         place = location.replace("\\", "/")
-        self._stream.write(
-            f"\nThe share is {place}, user alice, password {key}\n"
-            "Press Enter or Ctrl-C to delete everything. "
-        )
         with contextlib.suppress(KeyboardInterrupt):
-            self.steps.waiting = True
+            self.steps.waiting = True  # before anybody is told that a signal ends it
+            self._stream.write(
+                f"\nThe share is {place}, user alice, password {key}\n"
+                "Press Enter or Ctrl-C to delete everything. "
+            )
             self._stream.flush()
             if not os.isatty(0):
                 time.sleep(1e8)
