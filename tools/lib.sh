@@ -168,7 +168,7 @@ need_commands() {
     command -v apt-get >/dev/null || die "This is no Debian: install ${packages[*]} yourself."
     say "installing ${packages[*]}"
     apt_get update
-    apt_get install -y --no-install-recommends "${packages[@]}"
+    apt_get install -y --no-install-recommends --reinstall "${packages[@]}" # dpkg may believe it's there
 }
 
 have_command() {
