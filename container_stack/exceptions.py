@@ -13,6 +13,8 @@
     ├── NotSupported            this backend or host can't do it
     ├── HostNotReady            something that the operator provides is missing or unusable
     ├── EngineUnavailable       the Docker Engine doesn't answer
+    ├── ArrayUnavailable        a storage array, or a target of it, doesn't answer
+    ├── AccessDenied            an array or a target refuses who we say we are
     ├── RootHelperUnavailable   privileged commands can't be run at all
     └── CommandFailed           a command ran and failed, or overran its deadline
 
@@ -61,6 +63,14 @@ class HostNotReady(ContainerStackError):
 
 class EngineUnavailable(ContainerStackError):
     """The Docker Engine doesn't answer, or refuses this user."""
+
+
+class ArrayUnavailable(ContainerStackError):
+    """A storage array, or a target of it, doesn't answer in time; it may do so later."""
+
+
+class AccessDenied(ContainerStackError):
+    """An array refuses the login, or a target refuses our initiator or its CHAP secret."""
 
 
 class RootHelperUnavailable(ContainerStackError):

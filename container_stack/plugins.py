@@ -19,6 +19,11 @@ DRIVERS = "container_stack.drivers"
 #: takes a :class:`container_stack.host.storage.Pool`.
 STORAGE = "container_stack.storage"
 
+#: Ways to reach a remote block device; the value is a factory of
+#: :class:`container_stack.host.attach.Attacher` that takes an
+#: :class:`container_stack.host.attach.Options`.
+ATTACH = "container_stack.attach"
+
 
 def names(namespace: str) -> list[str]:
     """Return the names registered in a namespace, sorted; broken plug-ins are listed too."""
