@@ -16,14 +16,14 @@ from pathlib import Path
 
 import pytest
 
-from container_stack.cmd import smb
+from container_stack.cmd.demo import smb
 from container_stack.host import containers, images, mounts
 
 from .normal_user import normal_user
 
 pytest.importorskip("manila")
 
-DEMO = (sys.executable, "-m", "container_stack.cmd.main", "demo")
+DEMO = (sys.executable, "-m", "container_stack.cmd.main", "demo", "manila")
 #: Samba as our image never has it.
 OPEN = """\
 [global]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from container_stack.cmd import demo_host, smb
+from container_stack.cmd.demo import host, smb
 from container_stack.host import containers, filesystem, images
 from container_stack.rootwrap import config, executor
 from container_stack.shares import image
@@ -84,7 +84,7 @@ def service(
 def test_an_own_service_serves_a_share_without_any_service_of_openstack(
     service: Service, engine: containers.Engine
 ) -> None:
-    subnet = str(demo_host.free_subnet(engine))
+    subnet = str(host.free_subnet(engine))
     served = service.run("serve", "docs", "alice", subnet)
     location, user, key = served.split()
     with smb.Client(location, user, key) as client:
@@ -110,7 +110,7 @@ def test_an_own_service_serves_a_share_without_any_service_of_openstack(
 
     service.run("remove", "docs")
     service.run("remove", "docs")
-    left = demo_host.leftovers(engine, "share-service", str(service.state_dir), subnet)
+    left = host.leftovers(engine, "share-service", str(service.state_dir), subnet)
     assert [each for each in left if not each.startswith("mount ")] == []
 
 

@@ -5,22 +5,22 @@ import hashlib
 
 import pytest
 
-from container_stack.cmd import demo_host
+from container_stack.cmd.demo import host
 
-demo_backend = pytest.importorskip(
-    "container_stack.cmd.demo_backend", reason="needs the extra `manila`"
+manila_backend = pytest.importorskip(
+    "container_stack.cmd.demo.manila_backend", reason="needs the extra `manila`"
 )
 
 
 def test_the_tree_is_some_two_hundred_real_and_different_files():
-    files = demo_host.tree()
+    files = host.tree()
     assert len(files) == 200
     assert len({hashlib.sha256(p.read_bytes()).digest() for p in files.values()}) > 190
     assert all(name.startswith("library/") for name in files)
 
 
 def test_private_storage_keeps_what_a_driver_puts_there():
-    storage = demo_backend.PrivateStorage()
+    storage = manila_backend.PrivateStorage()
     assert storage.get("a") == {}
     storage.update("a", {"x": "1"})
     storage.update("a", {"y": "2"})

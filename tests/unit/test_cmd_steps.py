@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from container_stack.cmd import steps
+from container_stack.cmd.demo import steps
 
 
 class Terminal(io.StringIO):

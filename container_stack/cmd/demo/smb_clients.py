@@ -6,7 +6,7 @@ import threading
 import time
 from typing import Self
 
-from container_stack.cmd import smb
+from container_stack.cmd.demo import smb
 
 #: Bytes of one write.
 BLOCK = 65536

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo's story, step by step; each step checks what it promises."""
+"""The demo of Manila, step by step; each step checks what it promises."""
 
 import contextlib
 import hashlib
@@ -13,11 +13,10 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TextIO
 
 from container_stack import exceptions
-from container_stack.cmd import demo_backend, demo_clients, demo_host, smb, steps
 from container_stack.cmd import image as image_commands
+from container_stack.cmd.demo import command, host, manila_backend, smb, smb_clients, steps
 from container_stack.host import containers, filesystem, images
 from container_stack.rootwrap import commands, config, executor
 from container_stack.shares import image as share_image
@@ -28,40 +27,26 @@ CUT = 1.0
 
 
 class Walk:
-    """One demo in a directory of its own.
+    """One share on one server."""
 
-    :param stream: where progress is shown.
-    :param keep: wait for the user before everything is deleted.
-    """
-
-    def __init__(self, *, docker_url: str, image: str, stream: TextIO, keep: bool) -> None:
-        self.steps = steps.Steps(stream)
-        self._stream = stream
-        self._keep = keep
-        self._image = image
-        self._docker_url = docker_url
-        self._engine = containers.Engine(docker_url)
+    def __init__(self, options: command.Options, steps: steps.Steps) -> None:
+        self.steps = steps
+        self._stream = options.stream
+        self._keep = options.keep
+        self._image = options.image
+        self._docker_url = options.docker_url
+        self._engine = containers.Engine(options.docker_url)
         self._section = f"demo-{secrets.token_hex(4)}"
         self._owner = f"manila-{self._section}"
 
-    def run(self) -> int:
-        """Walk there and back; return the exit code. Whatever happens, the way back is walked."""
-        try:
-            with contextlib.ExitStack() as undo:
-                self._walk(undo)
-        except KeyboardInterrupt:
-            return 130
-        except Exception as exc:  # whatever it is, it is in the table, and nothing is left
-            self._stream.write(f"The demo failed: {steps.told(exc)}\n")
-        return 130 if self.steps.stopped else int(self.steps.failed)
-
-    def _walk(self, undo: contextlib.ExitStack) -> None:
+    def there(self, undo: contextlib.ExitStack) -> None:
+        """Make a share with Manila's driver, use it, and cut it off."""
         top = Path(tempfile.mkdtemp(prefix="container-stack-demo-"))
         undo.callback(shutil.rmtree, top, ignore_errors=True)
         self._find_engine()
         self._find_image()
         helper = self._install_filters(top)
-        subnet = demo_host.free_subnet(self._engine)
+        subnet = host.free_subnet(self._engine)
         undo.callback(self._look_for_leftovers, top / "state", helper, subnet)
         backend = self._load_driver(top, helper)
         self._create_server(backend, subnet)
@@ -99,7 +84,7 @@ class Walk:
             state_dir.mkdir()
             config.install(top / "rootwrap", ["manila"], str(state_dir))
             root = os.geteuid() == 0
-            helper = demo_backend.root_helper(top / "rootwrap" / "rootwrap.conf", root=root)
+            helper = manila_backend.root_helper(top / "rootwrap" / "rootwrap.conf", root=root)
             if not root:
                 _ask_sudo(helper)
             # A command that can only fail, for want of its file: it was let through and ran.
@@ -109,11 +94,11 @@ class Walk:
             step.detail = "as root; filters apply" if root else "through sudo"
         return helper
 
-    def _load_driver(self, top: Path, helper: str) -> demo_backend.Backend:
+    def _load_driver(self, top: Path, helper: str) -> manila_backend.Backend:
         with self.steps.step("Driver loads from its conf file and starts") as step:
             conf_file = top / "manila.conf"
             conf_file.write_text(
-                demo_backend.CONF_FILE.format(
+                manila_backend.CONF_FILE.format(
                     section=self._section,
                     image=self._image,
                     docker_url=self._docker_url,
@@ -122,14 +107,16 @@ class Walk:
                 ),
                 encoding="utf-8",
             )
-            backend = demo_backend.Backend(conf_file, self._section)
+            backend = manila_backend.Backend(conf_file, self._section)
             pool = backend.start()
             total, free = pool["total_capacity_gb"], pool["free_capacity_gb"]
             self.steps.promise(0 < free <= total, f"{free} of {total} GiB can't be free")
             step.detail = f"{free:.1f} of {total:.1f} GiB free"
         return backend
 
-    def _create_server(self, backend: demo_backend.Backend, subnet: ipaddress.IPv4Network) -> None:
+    def _create_server(
+        self, backend: manila_backend.Backend, subnet: ipaddress.IPv4Network
+    ) -> None:
         with self.steps.step("Create a share server") as step:
             address = backend.create_server(subnet)
             owned = {"container_stack.owner": self._owner}
@@ -137,7 +124,7 @@ class Walk:
             self.steps.promise(states == ["running"], f"its containers are {states}")
             step.detail = f"one container at {address} in {subnet}"
 
-    def _create_share(self, backend: demo_backend.Backend) -> tuple[str, dict[str, str]]:
+    def _create_share(self, backend: manila_backend.Backend) -> tuple[str, dict[str, str]]:
         with self.steps.step("Create a share: 1 GiB, alice rw, bob ro") as step:
             location = backend.create_share(1)
             keys = backend.set_rules({"alice": "rw", "bob": "ro"})
@@ -149,14 +136,14 @@ class Walk:
     def _write_tree(self, alice: smb.Client) -> None:
         with self.steps.step("Alice writes a tree of files") as step:
             self.steps.promise(alice.encrypted, "her session isn't encrypted")
-            written = alice.write_tree(demo_host.tree())
+            written = alice.write_tree(host.tree())
             step.detail = f"{written / 1e6:.1f} MB, SMB 3.1.1, encrypted"
 
     def _read_tree(self, location: str, key: str) -> None:
         with self.steps.step("Bob reads it, and may not write") as step:
             wanted = {
                 name: hashlib.sha256(path.read_bytes()).hexdigest()
-                for name, path in demo_host.tree().items()
+                for name, path in host.tree().items()
             }
             with smb.Client(location, "bob", key) as bob:
                 self.steps.promise(bob.tree("library") == wanted, "he reads something else")
@@ -174,10 +161,10 @@ class Walk:
             self.steps.promise(not let_in, f"let in with {', '.join(let_in)}")
             step.detail = ", ".join(attempts)
 
-    def _extend(self, backend: demo_backend.Backend, alice: smb.Client) -> None:
+    def _extend(self, backend: manila_backend.Backend, alice: smb.Client) -> None:
         with self.steps.step("Extend to 2 GiB while alice writes") as step:
             before = alice.volume_size()
-            with demo_clients.Writer(alice) as writer:
+            with smb_clients.Writer(alice) as writer:
                 done = writer.operations
                 backend.extend_share(2)
                 during = writer.begun - done
@@ -191,14 +178,14 @@ class Walk:
             )
 
     def _revoke(
-        self, backend: demo_backend.Backend, alice: smb.Client, keys: Mapping[str, str]
+        self, backend: manila_backend.Backend, alice: smb.Client, keys: Mapping[str, str]
     ) -> None:
         with self.steps.step("Revoke alice: her live session is cut") as step:
             alice.write("open", b"x" * 512)
             with (
                 smb.Client(alice.location, "bob", keys["bob"]) as bob,
-                demo_clients.Session(bob, "open", write=False) as reading,
-                demo_clients.Session(alice, "open", write=True) as writing,
+                smb_clients.Session(bob, "open", write=False) as reading,
+                smb_clients.Session(alice, "open", write=True) as writing,
             ):
                 started = time.monotonic()
                 backend.set_rules({"bob": "ro"})
@@ -209,7 +196,7 @@ class Walk:
             self.steps.promise(again, "she can log in again")
             step.detail = f"after {(failed_at or 0) - started:.2f} s; bob reads on"
 
-    def _wait(self, backend: demo_backend.Backend, location: str) -> None:
+    def _wait(self, backend: manila_backend.Backend, location: str) -> None:
         key = backend.set_rules({"alice": "rw"})["alice"]
         place = location.replace("\\", "/")
         with contextlib.suppress(KeyboardInterrupt):
@@ -224,11 +211,11 @@ class Walk:
             input()
         self.steps.waiting = False
 
-    def _delete_share(self, backend: demo_backend.Backend) -> None:
+    def _delete_share(self, backend: manila_backend.Backend) -> None:
         with self.steps.step("Delete the share", back=True):
             backend.delete_share()
 
-    def _delete_server(self, backend: demo_backend.Backend) -> None:
+    def _delete_server(self, backend: manila_backend.Backend) -> None:
         with self.steps.step("Delete the share server", back=True):
             backend.delete_server()
 
@@ -239,7 +226,7 @@ class Walk:
             runner = executor.Executor(helper, state_dir=str(state_dir))
             with contextlib.closing(runner):
                 filesystem.Filesystems(runner).unshare_tree(str(state_dir / "mounts"))
-            left = demo_host.leftovers(self._engine, self._owner, str(state_dir), str(subnet))
+            left = host.leftovers(self._engine, self._owner, str(state_dir), str(subnet))
             self.steps.promise(not left, ", ".join(left))
             step.detail = "no container, network, volume, mount, loop device, file"
 
