@@ -155,7 +155,7 @@ declare -A PACKAGE=(
     [mkfs.xfs]=xfsprogs [mkfs.ext4]=e2fsprogs [mkfs.btrfs]=btrfs-progs [lvm]=lvm2 [losetup]=mount
     [smbclient]=smbclient [pgrep]=procps [shellcheck]=shellcheck [mmdebstrap]=mmdebstrap
     [mariadbd]="mariadb-server-core mariadb-client-core" [rabbitmq-server]=rabbitmq-server
-    [patchelf]=patchelf
+    [patchelf]=patchelf [tgtd]=tgt [iscsi-inq]=libiscsi-bin
 )
 
 # need_commands COMMAND...: install by one apt-get call what is missing, and start no service.
