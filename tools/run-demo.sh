@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # run-demo.sh [ARG...]: from a fresh Debian machine to a share that an SMB client reads and writes, and
-# to an image on a simulated array. Installs what is missing, starts a Docker engine if none answers, runs `container-stack demo ARG...`,
-# returns its exit code, and stops what it started.
+# to an image on a simulated array. Installs what is missing, starts a Docker engine if none answers,
+# runs `container-stack demo ARG...`, returns its exit code, and stops what it started.
 
 # shellcheck source=lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
