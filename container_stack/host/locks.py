@@ -36,7 +36,8 @@ class ObjectLocks:
         if not _NAME.fullmatch(name):
             raise exceptions.InvalidRequest(f"{name!r} can't name a lock.")
         path = os.path.join(self._directory, name)
-        fd = self._acquire(path)
+        os.makedirs(self._directory, mode=0o700, exist_ok=True)
+        fd = lock(path)
         try:
             yield
         finally:
@@ -51,14 +52,25 @@ class ObjectLocks:
             for name in names:
                 _remove_if_free(os.path.join(directory, name))
 
-    def _acquire(self, path: str) -> int:
-        os.makedirs(self._directory, mode=0o700, exist_ok=True)
-        while True:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            if _is_current(fd, path):
-                return fd
+
+def lock(path: str, *, shared: bool = False, wait: bool = True) -> int:
+    """Lock a file, made if need be, and return a descriptor; closing that unlocks it.
+
+    Who unlinks it does so before unlocking; whoever then waits for it gets the new one.
+
+    :raises Busy: somebody has it, and we weren't to wait.
+    """
+    how = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, how)
+        except BlockingIOError as exc:
             os.close(fd)
+            raise exceptions.Busy(f"Another process or thread has locked {path}.") from exc
+        if _is_current(fd, path):
+            return fd
+        os.close(fd)
 
 
 def _remove_if_free(path: str) -> None:
