@@ -163,7 +163,8 @@ class _Feeder:
         part = self._stream.read(len(buffer) - start)
         if part and self._verifier is not None:
             self._verifier.update(part)
-        buffer[start : start + len(part)] = part
+        # Through a view: a bytearray would copy the bytes once more on their way.
+        memoryview(buffer)[start : start + len(part)] = part
         return len(part)
 
     def _check(self, seen: int, *, at_end: bool) -> None:
