@@ -51,6 +51,18 @@ def soon_reaches(address: str, *, seconds: float = 10.0) -> bool:
     return True
 
 
+def forwards() -> bool:
+    """Tell whether this host forwards IPv4 that no rule speaks of.
+
+    The engine sets this policy to DROP when it turns forwarding on, and leaves it where forwarding
+    was on before.
+    """
+    policy = subprocess.run(
+        ["iptables", "--wait", "-S", "FORWARD"], check=True, capture_output=True, text=True
+    )
+    return policy.stdout.startswith("-P FORWARD ACCEPT")
+
+
 def ip(*words: str, inside: str | None = None) -> str:
     """Run ``ip``, and return what it says."""
     enter = ["nsenter", f"--net={inside}"] if inside else []

@@ -13,7 +13,7 @@ from container_stack import exceptions
 from container_stack.host import containers
 from container_stack.shares import assembly, cifs, model, service
 
-from . import shares_host
+from . import segments, shares_host
 from .smb_client import Client
 
 host = shares_host.host
@@ -243,6 +243,7 @@ def test_share_server_may_have_an_ipv6_address(host, shares):
     share = shares.create("share-1", server.id, shares_host.SMALL)
     password = shares.set_rules("share-1", [ALICE])["alice"]
     assert share.export_location == r"\\fd00-251-83--10.ipv6-literal.net\share-1"
+    assert segments.soon_reaches("fd00:251:83::10")
     client = Client("fd00:251:83::10", "share-1", "alice", password)
     client.open("hello").write(b"hello")
     client.close()
