@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The JSON of Datera's REST interface, from and to plain values.
+"""The JSON of Datera's REST interface, as plain values.
 
 Shapes: v2.1 and v2.2 as dfs_sdk and Datera's OpenStack drivers use them. Whatever lacks something
 or has another type is an :class:`~container_stack.exceptions.ArrayUnavailable`.
@@ -8,7 +8,6 @@ or has another type is an :class:`~container_stack.exceptions.ArrayUnavailable`.
 import ipaddress
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from container_stack import exceptions
@@ -18,10 +17,7 @@ from container_stack.imagestore import edf_model as model
 
 #: Where targets listen; the array doesn't say.
 ISCSI_PORT = 3260
-#: Software from which on placement is by policy, and metadata has another place.
-POLICIES_SINCE = (3, 3)
 
-_MODES = ("hybrid", "single_flash", "all_flash")
 _PORT = re.compile(r"(\[[^\]]+\]|[^:\[\]]+):\d{1,5}")
 _TIMESTAMP = re.compile(r"\d{1,20}(\.\d{1,20})?", re.ASCII)
 _CLONE_KEYS = ("clone_snapshot_src", "clone_volume_src", "clone_src")
@@ -91,9 +87,6 @@ class Fields:
         if isinstance(value, dict):
             value = value.get("path")
         return value if isinstance(value, str) else ""
-
-
-# From the array ----------------------------------------------------------------------------
 
 
 def app_instance(data: Any) -> model.AppInstance:
@@ -232,70 +225,6 @@ def chap(data: Any) -> attach.Chap | None:
     return attach.Chap(
         user, secret, auth.text("initiator_user_name", ""), auth.text("initiator_pswd", "")
     )
-
-
-# To the array ------------------------------------------------------------------------------
-
-
-def new_app_instance(
-    name: str, uuid: str, size_gib: int, replica_count: int, placement: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return the body that makes an app instance which nobody may attach."""
-    made = {
-        "name": model.VOLUME,
-        "size": size_gib,
-        "replica_count": replica_count,
-        "snapshot_policies": [],
-        **placement,
-    }
-    return {
-        "create_mode": "openstack",
-        "uuid": uuid,
-        "name": name,
-        "access_control_mode": "deny_all",
-        "storage_instances": [{"name": model.STORAGE_INSTANCE, "volumes": [made]}],
-    }
-
-
-def new_clone(name: str, uuid: str, source: str) -> dict[str, Any]:
-    """Return the body that makes an app instance from a snapshot, a volume or another."""
-    key = "clone_src"
-    if "/snapshots/" in source:
-        key = "clone_snapshot_src"
-    elif "/volumes/" in source:
-        key = "clone_volume_src"
-    return {"create_mode": "openstack", "uuid": uuid, "name": name, key: {"path": source}}
-
-
-def placement(mode: str, software: Sequence[int]) -> dict[str, Any]:
-    """Return the part of a volume's body that says on which media it lies.
-
-    Policies are named with hyphens (Datera's Cinder driver: /placement_policies/all-flash).
-    """
-    if tuple(software) < POLICIES_SINCE:
-        return {"placement_mode": mode}
-    name = mode.replace("_", "-") if mode in _MODES else mode
-    path = name if name.startswith("/") else f"/placement_policies/{name}"
-    return {"placement_policy": {"path": path}}
-
-
-def new_auth(chap: attach.Chap | None) -> dict[str, str]:
-    """Return the body that makes a target ask for this CHAP secret."""
-    if chap is None:
-        return {"type": "none"}
-    ours = {"target_user_name": chap.user, "target_pswd": chap.secret}
-    if not chap.mutual_user:
-        return {"type": "chap", **ours}
-    theirs = {"initiator_user_name": chap.mutual_user, "initiator_pswd": chap.mutual_secret}
-    return {"type": "mchap", **ours, **theirs}
-
-
-def acl(initiators: Iterable[str], groups: Iterable[str]) -> dict[str, Any]:
-    """Return the body of an access list; the array can only replace a whole one."""
-    return {
-        "initiators": [{"path": path} for path in initiators],
-        "initiator_groups": [{"path": path} for path in groups],
-    }
 
 
 def version_numbers(text: str) -> tuple[int, ...]:

@@ -18,6 +18,8 @@ HTTP_PORT = 7717
 #: Names of the only storage instance of our app instances, and of its only volume.
 STORAGE_INSTANCE = "storage-1"
 VOLUME = "volume-1"
+#: The state of what can be used.
+AVAILABLE = "available"
 #: The tenant above all others.
 ROOT = "/root"
 
