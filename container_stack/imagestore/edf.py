@@ -14,7 +14,6 @@ Speaks REST v2.1 and v2.2, and what changed with software 3.3. Every method may 
 """
 
 import logging
-import re
 import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -27,6 +26,7 @@ from container_stack.imagestore import (
     edf_calls,
     edf_json,
     edf_metadata,
+    edf_paths,
     edf_snapshots,
 )
 from container_stack.imagestore import edf_model as model
@@ -41,9 +41,6 @@ System = model.System
 
 #: What the array calls a volume at which no work is left.
 _SETTLED = ("", model.AVAILABLE, "ok", "none", "success", "completed")
-_NAME = re.compile(
-    r"[a-zA-Z_][\w\-.]{2,63}|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII
-)
 
 
 class Client:
@@ -118,7 +115,7 @@ class Client:
         :raises NoSpace: the array is full.
         :raises InvalidRequest: the array refuses the name, size, replicas or placement.
         """
-        path, ours = _path(name), identifier or str(uuid.uuid4())
+        path, ours = edf_paths.instance(name), identifier or str(uuid.uuid4())
         if clone_of:
             body = edf_bodies.new_clone(name, ours, clone_of)
         else:
@@ -137,14 +134,14 @@ class Client:
             data = self._calls.get(path)
         except exceptions.NotFound:
             return None
-        return data if edf_json.app_instance(data).uuid == ours else None
+        return data if edf_json.app_instance(data).uuid.lower() == ours.lower() else None
 
     def app_instance(self, name: str) -> AppInstance:
         """Return the app instance of that name.
 
         :raises NotFound: there is none.
         """
-        return edf_json.app_instance(self._calls.get(_path(name)))
+        return edf_json.app_instance(self._calls.get(edf_paths.instance(name)))
 
     def app_instances(self, prefix: str = "") -> Iterator[AppInstance]:
         """Yield the tenant's app instances whose names begin so, page by page, by name.
@@ -166,7 +163,7 @@ class Client:
         """
         state = "online" if online else "offline"
         body = {"admin_state": state, **({"force": True} if force and not online else {})}
-        self._calls.put(_path(name), body)
+        self._calls.put(edf_paths.instance(name), body)
         LOG.info("Set app instance %(name)s %(state)s", {"name": name, "state": state})
 
     def delete_app_instance(self, name: str) -> bool:
@@ -179,7 +176,7 @@ class Client:
             self.set_online(name, False, force=True)
         except exceptions.NotFound:
             return False
-        self._calls.delete(_path(name))
+        self._calls.delete(edf_paths.instance(name))
         LOG.info("Deleted app instance %(name)s", {"name": name})
         return True
 
@@ -190,7 +187,7 @@ class Client:
 
         :raises NotFound: there is none.
         """
-        return edf_json.volume(self._calls.get(_volume(name)))
+        return edf_json.volume(self._calls.get(edf_paths.volume(name)))
 
     def resize(self, name: str, size_gib: int) -> Volume:
         """Set the size of an app instance's volume, online, and wait until it has it.
@@ -199,7 +196,7 @@ class Client:
         :raises NoSpace: the array is full.
         :raises InvalidRequest: the array refuses the size, such as a smaller one.
         """
-        self._calls.put(_volume(name), {"size": size_gib})
+        self._calls.put(edf_paths.volume(name), {"size": size_gib})
         volume = self._calls.wait(
             f"The volume of {name} to have {size_gib} GiB",
             lambda: self.volume(name),
@@ -216,7 +213,7 @@ class Client:
         """
         self._calls.wait(
             f"The target of {name} to be available",
-            lambda: edf_json.Fields(self._calls.get(_storage(name)), "a storage instance"),
+            lambda: edf_json.Fields(self._calls.get(edf_paths.storage(name)), "a storage instance"),
             lambda fields: fields.text("op_state", "") == model.AVAILABLE,
         )
 
@@ -255,7 +252,7 @@ class Client:
             LOG.debug("%(name)s is gone already", {"name": name})
 
     def _access(self, name: str) -> edf_access.Access:
-        return edf_access.Access(self._calls, _storage(name))
+        return edf_access.Access(self._calls, edf_paths.storage(name))
 
     # Metadata ------------------------------------------------------------------------------
 
@@ -264,14 +261,14 @@ class Client:
 
         :raises NotFound: there is no such app instance.
         """
-        return edf_metadata.read(self._calls, _path(name))
+        return edf_metadata.read(self._calls, edf_paths.instance(name))
 
     def set_metadata(self, name: str, values: Mapping[str, str]) -> None:
         """Note these at an app instance; other keys stay.
 
         :raises NotFound: there is no such app instance.
         """
-        edf_metadata.write(self._calls, _path(name), values)
+        edf_metadata.write(self._calls, edf_paths.instance(name), values)
 
     # Snapshots -----------------------------------------------------------------------------
 
@@ -282,14 +279,14 @@ class Client:
 
         :raises NotFound: there is no such volume.
         """
-        return edf_snapshots.make(self._calls, _volume(name))
+        return edf_snapshots.make(self._calls, edf_paths.volume(name))
 
     def snapshots(self, name: str) -> list[Snapshot]:
         """Return the snapshots of an app instance's volume, oldest first.
 
         :raises NotFound: there is no such volume.
         """
-        return edf_snapshots.every(self._calls, _volume(name))
+        return edf_snapshots.every(self._calls, edf_paths.volume(name))
 
     def delete_snapshot(self, path: str) -> bool:
         """Delete a snapshot.
@@ -298,20 +295,3 @@ class Client:
         :raises Busy: the array refuses, for instance because clones depend on it.
         """
         return edf_snapshots.delete(self._calls, path)
-
-
-def _path(name: str) -> str:
-    if not _NAME.fullmatch(name):
-        raise exceptions.InvalidRequest(
-            f"{name!r} can't name an app instance: 3 to 64 letters, digits, _, - and ., the first "
-            f"of them a letter or _."
-        )
-    return f"/app_instances/{name}"
-
-
-def _storage(name: str) -> str:
-    return f"{_path(name)}/storage_instances/{model.STORAGE_INSTANCE}"
-
-
-def _volume(name: str) -> str:
-    return f"{_storage(name)}/volumes/{model.VOLUME}"

@@ -16,8 +16,8 @@ Body = dict[str, Any]
 
 
 def new_app_instance(
-    name: str, uuid: str, size_gib: int, replica_count: int, placement: Mapping[str, Any]
-) -> dict[str, Any]:
+    name: str, uuid: str, size_gib: int, replica_count: int, placement: Body
+) -> Body:
     """Return the body that makes an app instance which nobody may attach."""
     made = {
         "name": model.VOLUME,
@@ -35,7 +35,7 @@ def new_app_instance(
     }
 
 
-def new_clone(name: str, uuid: str, source: str) -> dict[str, Any]:
+def new_clone(name: str, uuid: str, source: str) -> Body:
     """Return the body that makes an app instance from a snapshot, a volume or another."""
     key = "clone_src"
     if "/snapshots/" in source:
@@ -45,7 +45,7 @@ def new_clone(name: str, uuid: str, source: str) -> dict[str, Any]:
     return {"create_mode": "openstack", "uuid": uuid, "name": name, key: {"path": source}}
 
 
-def placement(mode: str, software: Sequence[int]) -> dict[str, Any]:
+def placement(mode: str, software: Sequence[int]) -> Body:
     """Return the part of a volume's body that says on which media it lies.
 
     Policies are named with hyphens (Datera's Cinder driver: /placement_policies/all-flash).
@@ -57,7 +57,7 @@ def placement(mode: str, software: Sequence[int]) -> dict[str, Any]:
     return {"placement_policy": {"path": path}}
 
 
-def new_auth(chap: attach.Chap | None) -> dict[str, str]:
+def new_auth(chap: attach.Chap | None) -> Body:
     """Return the body that makes a target ask for this CHAP secret."""
     if chap is None:
         return {"type": "none"}
@@ -68,7 +68,7 @@ def new_auth(chap: attach.Chap | None) -> dict[str, str]:
     return {"type": "mchap", **ours, **theirs}
 
 
-def acl(initiators: Iterable[str], groups: Iterable[str]) -> dict[str, Any]:
+def acl(initiators: Iterable[str], groups: Iterable[str]) -> Body:
     """Return the body of an access list; the array can only replace a whole one."""
     return {
         "initiators": [{"path": path} for path in initiators],

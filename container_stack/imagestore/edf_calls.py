@@ -80,7 +80,7 @@ class Calls:
         """
         seen: set[str] = set()
         while True:
-            window = {**(params or {}), "limit": PAGE, "offset": len(seen)}
+            window = {**(params or {}), "limit": str(PAGE), "offset": str(len(seen))}
             try:
                 answer = self.connection.request(edf_http.Request("GET", path, params=window))
             except exceptions.NotFound as exc:

@@ -32,7 +32,7 @@ class Request:
     method: str
     path: str
     body: Mapping[str, Any] | None = None
-    params: Mapping[str, str | int] | None = None
+    params: Mapping[str, str] | None = None
     tenant: str = ""
     secret: bool = False
 

@@ -63,7 +63,7 @@ class Wire:
         path: str,
         *,
         headers: Mapping[str, str],
-        params: Mapping[str, str | int] | None = None,
+        params: Mapping[str, str] | None = None,
         body: object = None,
     ) -> tuple[int, Any]:
         """Send a request once; return the status and the JSON, or None where that is none.
