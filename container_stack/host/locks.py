@@ -73,6 +73,16 @@ def lock(path: str, *, shared: bool = False, wait: bool = True) -> int:
         os.close(fd)
 
 
+def lock_alone(fd: int, path: str) -> bool:
+    """Make a shared lock exclusive and return whether that could be; if not, it is gone."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    # The kernel lets go of the old lock first: somebody may have unlinked the file in between.
+    return _is_current(fd, path)
+
+
 def _remove_if_free(path: str) -> None:
     with contextlib.suppress(FileNotFoundError, BlockingIOError):
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)

@@ -3,16 +3,18 @@
 
 A record is a file. Whoever works on the image holds a lock (flock) on it, which the kernel drops
 with its holder; so a record that can be locked is a dead process's, and what it tells of may go.
-A record is on the disk before the array is asked for anything, and goes after the last step.
+A record is on the disk before the array is asked for anything, and goes after the last step. In
+it is a line for each app instance: the uuid that it has or would have had.
 """
 
 import contextlib
 import fcntl
 import hashlib
-import json
 import os
 import re
+import time
 from collections.abc import Iterator
+from typing import Self
 
 from container_stack import exceptions
 from container_stack.host import locks
@@ -24,30 +26,29 @@ _ID = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{ID_LENGTH - 1}}}")
 
 
 class Entry:
-    """An image's record, which this thread has locked; forget or release it in the end."""
+    """An image's record, which this thread has locked; leaving it as a context unlocks it."""
 
     def __init__(self, image_id: str, path: str, fd: int) -> None:
         self.image_id = image_id
         self._path = path
         self._fd = fd
 
-    def noted(self) -> str:
-        """Return the uuid in the record, or an empty string.
+    def noted(self) -> frozenset[str]:
+        """Return the uuids in the record.
 
-        A torn record counts as none: its writer died before it asked the array for anything.
+        A torn one is none of ours: its writer died before it asked the array for anything.
         """
-        try:
-            record = json.loads(os.pread(self._fd, os.fstat(self._fd).st_size, 0))
-            return str(record["uuid"])
-        except (ValueError, KeyError, TypeError):
-            return ""
+        text = os.pread(self._fd, os.fstat(self._fd).st_size, 0)
+        return frozenset(text.decode(errors="replace").split())
+
+    def age(self) -> float:
+        """Return the seconds since the last note."""
+        return max(0.0, time.time() - os.fstat(self._fd).st_mtime)
 
     def note(self, uuid: str) -> None:
         """Note, onto the disk, that the app instance of this uuid is not to outlive us."""
-        text = json.dumps({"image": self.image_id, "uuid": uuid}).encode()
         with _kept(self._path):
-            os.ftruncate(self._fd, 0)
-            os.pwrite(self._fd, text, 0)
+            os.pwrite(self._fd, f"\n{uuid}\n".encode(), os.fstat(self._fd).st_size)
             os.fsync(self._fd)
             _sync(os.path.dirname(self._path))
 
@@ -63,6 +64,12 @@ class Entry:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.release()
 
 
 class Journal:
@@ -89,7 +96,7 @@ class Journal:
             return self._take(image_id)
 
     def left(self) -> Iterator[Entry]:
-        """Yield the records of the dead, each locked: forget or release it."""
+        """Yield the records of the dead, each locked: forget or leave it."""
         for image_id in self._names():
             with contextlib.suppress(exceptions.Busy):
                 yield self.take(image_id)
