@@ -47,13 +47,11 @@ class Fields:
     def number(self, key: str, default: int | None = None) -> int:
         """Return a number, rounded up."""
         value = self._data.get(key, default)
-        if (
-            not isinstance(value, int | float)
-            or isinstance(value, bool)
-            or not math.isfinite(value)
-        ):
+        if isinstance(value, float) and math.isfinite(value):
+            return math.ceil(value)
+        if not isinstance(value, int) or isinstance(value, bool):
             raise edf_errors.nonsense(self._where, f"its {key} is no number")
-        return math.ceil(value)
+        return value
 
     def optional_number(self, key: str) -> int | None:
         """Return a number or its text, or None."""
