@@ -7,6 +7,7 @@ nothing changes afterwards; until then it is an upload under way, or what a dead
 
 import dataclasses
 import hashlib
+import time
 from collections.abc import Mapping
 
 from container_stack import exceptions
@@ -39,7 +40,8 @@ class Image:
 
     :param size: bytes; None for one that isn't finished.
     :param checksum: MD5, in hexadecimal; empty when unknown.
-    :param host: of an unfinished one: which host uploads it, or did when it died.
+    :param host: which host uploads it or did; empty when unknown.
+    :param begun: when that began, in seconds since 1970 by that host's clock; None when unknown.
     :param clones: ids of the clones that depend on it.
     """
 
@@ -47,6 +49,7 @@ class Image:
     size: int | None
     checksum: str
     host: str
+    begun: float | None
     clones: tuple[str, ...]
 
 
@@ -99,13 +102,17 @@ def gib(size: int) -> int:
 
 def length(metadata: Mapping[str, str]) -> int | None:
     """Return the bytes of a finished image by what is noted at it, else None."""
-    noted = str(metadata.get("length", ""))
+    return _number(metadata, "length")
+
+
+def _number(metadata: Mapping[str, str], key: str) -> int | None:
+    noted = str(metadata.get(key, ""))
     return int(noted) if noted.isascii() and noted.isdigit() else None
 
 
 def begun(host: str) -> dict[str, str]:
     """Return what to note at an image that is about to be written."""
-    return {"type": "image", "host": host}
+    return {"type": "image", "host": host, "begun": str(int(time.time()))}
 
 
 def finished(stored: Stored) -> dict[str, str]:
@@ -122,4 +129,4 @@ def finished(stored: Stored) -> dict[str, str]:
 def image(image_id: str, noted: Mapping[str, str], clones: tuple[str, ...]) -> Image:
     """Return an image by what is noted at it."""
     checksum, host = str(noted.get("checksum", "")), str(noted.get("host", ""))
-    return Image(image_id, length(noted), checksum, host, clones)
+    return Image(image_id, length(noted), checksum, host, _number(noted, "begun"), clones)
