@@ -3,8 +3,8 @@
 
 import dataclasses
 
-from container_stack.host import attach
-from container_stack.imagestore import edf
+from container_stack.host import attach, attach_choose, attach_shared
+from container_stack.imagestore import edf, journal, service
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -30,3 +30,40 @@ class Settings:
     first_size_gib: int = 1
     replica_count: int = 3
     placement_mode: str = "hybrid"
+
+
+def open_images(settings: Settings) -> service.ImageStore:
+    """Return an image store. The array is contacted when it is used.
+
+    :raises InvalidRequest: the settings contradict each other.
+    :raises NotFound: there is no way of attaching of this name.
+    :raises HostNotReady: this host lacks what it needs to attach volumes.
+    """
+    endpoint = settings.endpoint
+    return service.ImageStore(
+        edf.Client(endpoint),
+        attach_shared.SharedAttachments(
+            attach_choose.choose(settings.attacher, settings.attach_options)
+        ),
+        journal.Journal(settings.state_dir, endpoint.url, endpoint.tenant_path),
+        name=settings.name,
+        chunk_size=settings.chunk_size,
+        first_size_gib=settings.first_size_gib,
+        replica_count=settings.replica_count,
+        placement_mode=settings.placement_mode,
+    )
+
+
+def check(settings: Settings) -> None:
+    """Log in to the array once, and make the tenant if need be.
+
+    :raises ArrayUnavailable: it doesn't answer at once; it isn't waited for.
+    :raises AccessDenied: it refuses the login or the tenant.
+    :raises HostNotReady: its certificate isn't trusted.
+    """
+    client = edf.Client(dataclasses.replace(settings.endpoint, retry_attempts=0))
+    try:
+        client.login()
+        client.ensure_tenant()
+    finally:
+        client.close()
