@@ -46,14 +46,9 @@ class Clones:
             undo.pop_all()
         return target
 
-    def remove(self, image_id: str, clone_id: str) -> None:
-        """Remove a clone with all that was written to it.
-
-        :raises NotFound: there is no such clone.
-        """
-        name = model.clone_name(image_id, clone_id)
-        if not self._client.delete_app_instance(name):
-            raise exceptions.NotFound(f"Image {image_id} has no clone {clone_id}.")
+    def remove(self, image_id: str, clone_id: str) -> bool:
+        """Remove a clone with all that was written to it; return whether there was one."""
+        return self._client.delete_app_instance(model.clone_name(image_id, clone_id))
 
     def of(self, image_id: str) -> tuple[str, ...]:
         """Return the ids of an image's clones, half-made ones too, sorted."""

@@ -167,12 +167,12 @@ class ImageStore:
             self.size(image_id)
             return self._clones.make(image_id, clone_id, initiator)
 
-    def delete_clone(self, image_id: str, clone_id: str) -> None:
+    def delete_clone(self, image_id: str, clone_id: str) -> bool:
         """Delete a clone with all that was written to it, whoever uses it.
 
-        :raises NotFound: there is no such clone.
+        :returns: whether there was one.
         """
-        self._clones.remove(image_id, clone_id)
+        return self._clones.remove(image_id, clone_id)
 
     def images(self) -> Iterator[model.Image]:
         """Yield all images by id, finished ones and others; reads a page at a time."""
