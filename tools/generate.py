@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # ruff: noqa: T201
-"""Write the files below etc/container-stack that come from code, or check that they are current.
+"""Write the files below etc that come from code, or check that they are current.
 
 ``python tools/generate.py [--check]``, with the package installed.
 """
@@ -11,19 +11,19 @@ from pathlib import Path
 from container_stack.cmd import config as cmd_config
 from container_stack.rootwrap import commands, config
 
-ETC = Path(__file__).parents[1] / "etc" / "container-stack"
+ETC = Path(__file__).parents[1] / "etc"
+OURS = ETC / "container-stack"
 
 
 def main() -> int:
     """Return how many files have another text, if only asked; else write those and return 0."""
     check = sys.argv[1:] == ["--check"]
-    texts = {
-        **config.texts("/etc/container-stack", sorted(commands.DRIVERS)),
-        "container-stack.conf.sample": cmd_config.sample(),
-    }
+    texts = config.texts("/etc/container-stack", sorted(commands.DRIVERS))
+    files = {OURS / name: text for name, text in texts.items()}
+    files[OURS / "container-stack.conf.sample"] = cmd_config.sample()
+    files[ETC / "glance" / "rootwrap.d" / config.IMAGES] = commands.filters("glance")
     stale = 0
-    for name, text in texts.items():
-        path = ETC / name
+    for path, text in files.items():
         if path.exists() and path.read_text(encoding="utf-8") == text:
             continue
         stale += 1

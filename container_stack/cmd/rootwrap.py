@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cliff import command, lister
@@ -18,6 +18,7 @@ from container_stack import exceptions
 from container_stack.rootwrap import commands, config
 
 DAEMON = "container-stack-rootwrap-daemon"
+ROOTWRAP = "container-stack-rootwrap"
 DIRECTORY = "/etc/container-stack"
 SUDOERS = "/etc/sudoers.d"
 #: Where sudo looks for a program that is named without its directory, as Debian sets it up.
@@ -37,11 +38,12 @@ class Filters(command.Command):
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
-        self.app.stdout.write(commands.filters(parsed_args.driver, parsed_args.state_dir))
+        text = commands.filters(parsed_args.driver, parsed_args.state_dir, scripts())
+        self.app.stdout.write(text)
 
 
 class Install(lister.Lister):
-    """Install rootwrap.conf, the drivers' filters, and with --user the line for sudo."""
+    """Install rootwrap.conf, the drivers' filters, and with --user the lines for sudo."""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
@@ -52,6 +54,11 @@ class Install(lister.Lister):
             help="repeat for several; default: every driver",
         )
         parser.add_argument("--directory", default=DIRECTORY, help="default: %(default)s")
+        parser.add_argument(
+            "--glance-directory",
+            help="also put images.filters there, for Glance's own rootwrap: such as "
+            "/etc/glance/rootwrap.d",
+        )
         parser.add_argument("--user", help="the service's user, such as manila")
         parser.add_argument("--sudoers-directory", default=SUDOERS, help="default: %(default)s")
         parser.add_argument("--dry-run", action="store_true", help="change nothing")
@@ -63,19 +70,26 @@ class Install(lister.Lister):
     ) -> tuple[tuple[str, str], list[tuple[str, str]]]:
         directory = Path(os.path.abspath(parsed_args.directory))
         drivers = parsed_args.driver or sorted(commands.DRIVERS)
-        files = dict(_files(directory, drivers, parsed_args.state_dir))
+        files = _files(directory, drivers, parsed_args.state_dir)
+        if parsed_args.glance_directory:
+            place = Path(os.path.abspath(parsed_args.glance_directory))
+            text = commands.filters("glance", parsed_args.state_dir, scripts())
+            files[place / config.IMAGES] = text
         rule = None
         if parsed_args.user:
-            rule = Path(parsed_args.sudoers_directory, "container-stack")
-            files[rule] = sudoers(parsed_args.user, daemon(), directory)
+            # One file for each, as several services may share a host.
+            rule = Path(parsed_args.sudoers_directory, f"container-stack-{parsed_args.user}")
+            text = sudoers(parsed_args.user, daemon(), directory, drivers)
         states = [(str(path), _state(path, text)) for path, text in files.items()]
+        if rule:
+            states.append((str(rule), _state(rule, text)))
         if not parsed_args.dry_run:
             with _as_root():
-                config.install(directory, drivers, parsed_args.state_dir)
+                config.write(files)
                 if rule:
-                    install_sudoers(rule, files[rule])
+                    install_sudoers(rule, text)
         if rule:
-            self.app.stderr.write(_advice(daemon(), directory))
+            self.app.stderr.write(_advice(daemon(), directory, drivers))
         return ("File", "State"), states
 
 
@@ -91,9 +105,15 @@ def daemon() -> str:
     return found
 
 
-def sudoers(user: str, program: str, directory: Path) -> str:
-    """Return the text that lets ``user`` start the daemon with our configuration.
+def scripts() -> str:
+    """Return the directory of this package's console scripts."""
+    return os.path.dirname(daemon())
 
+
+def sudoers(user: str, program: str, directory: Path, drivers: Sequence[str] = ("manila",)) -> str:
+    """Return the text that lets ``user`` start what the drivers need, with our configuration.
+
+    :param program: the daemon.
     :raises InvalidRequest: there is no such user, or a path means something else to sudo.
     """
     with contextlib.suppress(KeyError):
@@ -101,7 +121,14 @@ def sudoers(user: str, program: str, directory: Path) -> str:
             for path in (program, str(directory)):
                 if not _PATH.fullmatch(path):
                     raise exceptions.InvalidRequest(f"sudo can't take the path {path!r} literally.")
-            return config.sudoers(user, program, str(directory))
+            rootwrap = os.path.join(os.path.dirname(program), ROOTWRAP)
+            rules = {
+                driver: config.brick_sudoers(user, rootwrap, str(directory))
+                if driver == "glance"
+                else config.sudoers(user, program, str(directory))
+                for driver in drivers
+            }
+            return "".join(dict.fromkeys(rules.values()))
     raise exceptions.InvalidRequest(f"There is no user {user!r} on this host; make it first.")
 
 
@@ -129,9 +156,13 @@ def install_sudoers(path: Path, text: str) -> None:
         draft.unlink(missing_ok=True)
 
 
-def _advice(program: str, directory: Path) -> str:
-    """Return what the operator should know about a daemon that isn't in the usual place."""
+def _advice(program: str, directory: Path, drivers: Sequence[str]) -> str:
+    """Return the options to set, and what to know about a place where others may write."""
     lines = []
+    if "glance" in drivers:
+        rootwrap = os.path.join(os.path.dirname(program), ROOTWRAP)
+        lines.append(f"Set datera_glance_rootwrap_path = sudo -n {rootwrap}\n")
+        lines.append(f"Set datera_glance_rootwrap_config = {directory}/rootwrap.conf\n")
     if os.path.dirname(program) not in SECURE_PATH or str(directory) != DIRECTORY:
         helper = f"sudo -n {program} {directory}/rootwrap.conf"
         lines.append(f"Set container_stack_root_helper = {helper}\n")
@@ -141,9 +172,9 @@ def _advice(program: str, directory: Path) -> str:
     return "".join(lines)
 
 
-def _files(directory: Path, drivers: list[str], state_dir: str) -> Iterator[tuple[Path, str]]:
-    for name, text in config.texts(str(directory), drivers, state_dir).items():
-        yield directory / name, text
+def _files(directory: Path, drivers: Sequence[str], state_dir: str) -> dict[Path, str]:
+    texts = config.texts(str(directory), drivers, state_dir, scripts())
+    return {directory / name: text for name, text in texts.items()}
 
 
 def _state(path: Path, text: str) -> str:

@@ -25,6 +25,8 @@ from container_stack import exceptions
 
 #: Where volumes and mount points live unless an operator says otherwise.
 STATE_DIR = "/var/lib/container-stack"
+#: Where pip puts console scripts unless it is that of a venv.
+SCRIPTS = "/usr/local/bin"
 
 _NAME = r"[a-z0-9][a-z0-9_-]*(?:\.[a-z0-9_-]+)*"
 _GROUP = r"[A-Za-z0-9_][A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]+)*"
@@ -80,6 +82,8 @@ class Command:
     :param deadline: seconds after which it is killed, unless the caller gives another limit.
     :param long: it may take seconds, so it must not hold up the short ones.
     :param idempotent: running it again after a lost answer does no harm.
+    :param own: the program is a console script of this package: its filter holds its path, as
+        pip may put it where rootwrap doesn't look.
     """
 
     name: str
@@ -87,6 +91,7 @@ class Command:
     deadline: float = 30.0
     long: bool = False
     idempotent: bool = True
+    own: bool = False
 
     def argv(self, state_dir: str = STATE_DIR, /, **values: str | int) -> tuple[str, ...]:
         """Return the command line for these values.
@@ -99,10 +104,11 @@ class Command:
             raise exceptions.InvalidRequest(f"{self.name}: missing or unknown values: {odd}.")
         return tuple(self._fill(word, state_dir, values) for word in self._words())
 
-    def filter(self, state_dir: str = STATE_DIR) -> str:
+    def filter(self, state_dir: str = STATE_DIR, scripts: str = SCRIPTS) -> str:
         """Return the line that admits this command, and only this one, in a filters file."""
         patterns = [rf"{_pattern(word, state_dir)}\Z" for word in self._words()]
-        return f"{self.name}: " + ", ".join(["RegExpFilter", self.program, "root", *patterns])
+        program = f"{scripts}/{self.program}" if self.own else self.program
+        return f"{self.name}: " + ", ".join(["RegExpFilter", program, "root", *patterns])
 
     @property
     def program(self) -> str:
@@ -393,16 +399,27 @@ NETWORK = (
     UNPLUG_OVS,
 )
 
+# Remote block devices ----------------------------------------------------------------------
+
+# It takes no argument; what it does is its own: see container_stack.rootwrap.brick.
+BRICK = Command("brick", "container-stack-brick", own=True)
+
+ATTACH = (BRICK,)
+
 # What each driver may do, one filters file each ---------------------------------------------
 
 DRIVERS: Mapping[str, tuple[Command, ...]] = {
+    "glance": ATTACH,
     "manila": (*LOOP, *FILESYSTEM, *LVM, *NETWORK),
 }
 
 
-def filters(driver: str, state_dir: str = STATE_DIR) -> str:
-    """Return the text of a driver's filters file, for a state directory."""
-    lines = "\n".join(command.filter(state_dir) for command in DRIVERS[driver])
+def filters(driver: str, state_dir: str = STATE_DIR, scripts: str = SCRIPTS) -> str:
+    """Return the text of a driver's filters file.
+
+    :param scripts: the directory with this package's console scripts.
+    """
+    lines = "\n".join(command.filter(state_dir, scripts) for command in DRIVERS[driver])
     return (
         f"# What the {driver} driver of container-stack may run as root.\n"
         f"# Made by `container-stack rootwrap filters {driver} --state-dir {state_dir}`;\n"

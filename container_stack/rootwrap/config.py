@@ -9,13 +9,19 @@ from container_stack.rootwrap import commands
 
 #: Programs are looked up here and nowhere else: never in a venv or a user's directory.
 EXEC_DIRS = "/sbin,/usr/sbin,/bin,/usr/bin"
+#: Our filters among those of Glance's own rootwrap, by the name that its documentation uses.
+IMAGES = "images.filters"
 
 
 def texts(
-    directory: str, drivers: Iterable[str], state_dir: str = commands.STATE_DIR
+    directory: str,
+    drivers: Iterable[str],
+    state_dir: str = commands.STATE_DIR,
+    scripts: str = commands.SCRIPTS,
 ) -> Mapping[str, str]:
     """Return the text of every file to install, keyed by its path below ``directory``.
 
+    :param scripts: the directory with this package's console scripts.
     :raises InvalidRequest: a driver has no filters, or the state directory is unusable.
     """
     files = {"rootwrap.conf": _rootwrap_conf(directory)}
@@ -25,27 +31,39 @@ def texts(
             raise exceptions.InvalidRequest(
                 f"There are no filters for driver {driver!r}; there are: {known}."
             )
-        files[f"rootwrap.d/{driver}.filters"] = commands.filters(driver, state_dir)
+        files[f"rootwrap.d/{driver}.filters"] = commands.filters(driver, state_dir, scripts)
     return files
 
 
 def install(
-    directory: Path, drivers: Iterable[str], state_dir: str = commands.STATE_DIR
+    directory: Path,
+    drivers: Iterable[str],
+    state_dir: str = commands.STATE_DIR,
+    scripts: str = commands.SCRIPTS,
 ) -> list[Path]:
     """Write the files, readable by all and writable by their owner, and return their paths."""
-    written = []
-    for name, text in texts(str(directory), drivers, state_dir).items():
-        path = directory / name
+    found = texts(str(directory), drivers, state_dir, scripts).items()
+    return write({directory / name: text for name, text in found})
+
+
+def write(files: Mapping[Path, str]) -> list[Path]:
+    """Write files as :func:`install` does, and return their paths."""
+    for path, text in files.items():
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
         path.chmod(0o644)
-        written.append(path)
-    return written
+    return list(files)
 
 
 def sudoers(user: str, daemon: str, directory: str) -> str:
     """Return the sudoers line that lets a service's user start the daemon and nothing else."""
     return f"{user} ALL=(root) NOPASSWD: {daemon} {directory}/rootwrap.conf\n"
+
+
+def brick_sudoers(user: str, rootwrap: str, directory: str) -> str:
+    """Return the sudoers line that lets a service's user attach remote volumes."""
+    words = " ".join(commands.BRICK.argv())
+    return f"{user} ALL=(root) NOPASSWD: {rootwrap} {directory}/rootwrap.conf {words}\n"
 
 
 def _rootwrap_conf(directory: str) -> str:

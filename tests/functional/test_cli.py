@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from container_stack.cmd import rootwrap
 from container_stack.host import abilities, images
 from container_stack.rootwrap import commands, config
 from container_stack.shares import image
@@ -136,12 +137,29 @@ def test_installing_twice_finds_everything_current(tmp_path):
 def test_a_user_gets_a_line_for_sudo_that_visudo_accepts(tmp_path):
     user = getpass.getuser()
     words = ("--directory", str(tmp_path / "etc"), "--sudoers-directory", str(tmp_path))
-    code, _out, err = run("rootwrap", "install", *words, "--user", user)
-    line = (tmp_path / "container-stack").read_text(encoding="utf-8")
+    mine = ("--user", user, "--driver", "manila")
+    code, _out, err = run("rootwrap", "install", *words, *mine)
+    line = (tmp_path / f"container-stack-{user}").read_text(encoding="utf-8")
     assert code == 0
     assert line.startswith(f"{user} ALL=(root) NOPASSWD: /")
     assert line.endswith(f"/container-stack-rootwrap-daemon {tmp_path}/etc/rootwrap.conf\n")
     assert f"container_stack_root_helper = sudo -n {line.partition('NOPASSWD: ')[2]}" in err
+
+
+def test_glance_gets_filters_for_its_own_rootwrap_and_a_line_for_one_program(tmp_path):
+    user, place = getpass.getuser(), tmp_path / "glance" / "rootwrap.d"
+    words = ("--directory", str(tmp_path / "etc"), "--sudoers-directory", str(tmp_path))
+    more = ("--driver", "glance", "--user", user, "--glance-directory", str(place))
+    code, _out, err = run("rootwrap", "install", *words, *more)
+    scripts = os.path.dirname(rootwrap.daemon())
+    assert code == 0
+    expected = commands.filters("glance", scripts=scripts)
+    assert (place / "images.filters").read_text(encoding="utf-8") == expected
+    line = (tmp_path / f"container-stack-{user}").read_text(encoding="utf-8")
+    command = f"{scripts}/container-stack-rootwrap {tmp_path}/etc/rootwrap.conf"
+    assert line == f"{user} ALL=(root) NOPASSWD: {command} container-stack-brick\n"
+    assert f"Set datera_glance_rootwrap_path = sudo -n {scripts}/container-stack-rootwrap" in err
+    assert run("rootwrap", "filters", "glance") == (0, expected, "")
 
 
 def test_a_user_who_does_not_exist_gets_nothing(tmp_path):

@@ -24,6 +24,18 @@ def test_a_path_that_sudo_would_read_otherwise_is_refused(path):
             rootwrap.sudoers("root", program, Path(directory))
 
 
+def test_a_service_gets_the_lines_of_its_own_drivers_alone():
+    def rules(*drivers: str) -> list[str]:
+        text = rootwrap.sudoers("root", "/usr/bin/daemon", Path("/etc/cs"), drivers)
+        return [line.partition("NOPASSWD: ")[2] for line in text.splitlines()]
+
+    brick = "/usr/bin/container-stack-rootwrap /etc/cs/rootwrap.conf container-stack-brick"
+    daemon = "/usr/bin/daemon /etc/cs/rootwrap.conf"
+    assert rules("glance") == [brick]
+    assert rules("manila") == [daemon]
+    assert rules("glance", "manila") == [brick, daemon]
+
+
 @pytest.mark.skipif(not shutil.which("visudo", path="/usr/sbin:/sbin"), reason="needs visudo")
 def test_what_visudo_refuses_is_not_put_in_place(tmp_path):
     place = tmp_path / "container-stack"

@@ -204,7 +204,7 @@ def mutants(command: commands.Command) -> Iterator[list[str]]:
 
 def test_there_is_an_example_of_every_kind_and_a_command_for_every_name():
     assert set(EXAMPLES) == set(commands.KINDS)
-    assert len(COMMANDS) == len(commands.DRIVERS["manila"])
+    assert len(COMMANDS) == sum(map(len, commands.DRIVERS.values()))
 
 
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)

@@ -6,6 +6,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from oslo_rootwrap import wrapper
 
 from container_stack import exceptions
 from container_stack.rootwrap import commands, config
@@ -38,6 +39,22 @@ def test_the_shipped_sudoers_sample_admits_the_daemon_with_our_configuration_alo
     assert command[1:] == ["/etc/container-stack/rootwrap.conf"]
 
 
+def test_the_shipped_filters_for_glances_own_rootwrap_admit_one_program_without_arguments():
+    shipped = ETC.parent / "glance" / "rootwrap.d" / "images.filters"
+    assert shipped.read_text(encoding="utf-8") == commands.filters("glance")
+    filters = wrapper.load_filters([str(shipped.parent)])
+    mine = [each for each in filters if each.name != "privsep-helper"]
+    assert [each.exec_path for each in mine] == ["/usr/local/bin/container-stack-brick"]
+    assert mine[0].match(["container-stack-brick"])
+    for more in ("x", "", "--help", "/tmp/socket"):
+        assert not mine[0].match(["container-stack-brick", more])
+
+
+def test_a_console_script_is_named_with_its_directory():
+    text = commands.filters("glance", scripts="/opt/venv/bin")
+    assert "RegExpFilter, /opt/venv/bin/container-stack-brick, root, " in text
+
+
 def test_programs_are_looked_up_in_the_systems_directories_alone():
     parser = configparser.RawConfigParser()
     parser.read(ETC / "rootwrap.conf", encoding="utf-8")
@@ -65,3 +82,8 @@ def test_an_unknown_driver_is_refused_by_name_and_nothing_is_written(tmp_path):
 def test_the_sudoers_line_is_a_single_rule_for_one_user():
     line = config.sudoers("manila", "/usr/bin/daemon", "/etc/cs")
     assert line == "manila ALL=(root) NOPASSWD: /usr/bin/daemon /etc/cs/rootwrap.conf\n"
+    line = config.brick_sudoers("glance", "/usr/bin/rootwrap", "/etc/cs")
+    assert line == (
+        "glance ALL=(root) NOPASSWD: /usr/bin/rootwrap /etc/cs/rootwrap.conf"
+        " container-stack-brick\n"
+    )

@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Targets through the kernel's initiator: os-brick, open-iscsi and, if wanted, multipath.
+
+How os-brick gets root. It would start a daemon of oslo.privsep, whose one context runs any command
+for its caller: a service that may start it is root. So os-brick doesn't run in the service, but in
+``container-stack-brick`` (:mod:`container_stack.rootwrap.brick`), which a root helper starts:
+sudo alone, or sudo with a rootwrap that has our filter, which admits that program without
+arguments and nothing else. It takes three kinds of request and hands back the OPEN device. So
+
+- no device node is given to the service's user, not for a moment, and no other disk can be had;
+- CHAP secrets stand in no command line and in no log;
+- a request that hangs (iscsiadm, multipathd) is killed with its processes when its time is over;
+- when the service goes, kill -9 included, its targets are detached;
+- several processes may attach one target: the last logs out.
+
+A single path that breaks fails after the options' timeout. With ``multipath`` the other paths go
+on after some 5 seconds; when none is left, multipathd's ``no_path_retry`` says for how long reads
+and writes wait (``queue``: for ever).
+"""
+
+import contextlib
+import dataclasses
+import errno
+import importlib.util
+import logging
+import os
+import shlex
+import shutil
+import sys
+import threading
+import uuid
+from collections.abc import Iterator, Mapping
+from typing import Self
+
+from container_stack import exceptions
+from container_stack.host import attach, attach_ranges, brick_helper, direct
+from container_stack.rootwrap import brick_wire, commands, config, executor
+
+LOG = logging.getLogger(__name__)
+
+
+class BrickAttacher(attach.Attacher):
+    """The kernel's initiator, driven by os-brick as root.
+
+    :raises InvalidRequest: the options' timeout is out of range.
+    """
+
+    def __init__(self, options: attach.Options) -> None:
+        self._options = options
+        self._helper = brick_helper.shared(helper_command(options))
+        self._initiator = ""
+
+    @classmethod
+    def open(cls, options: attach.Options) -> Self:
+        """The entry point's factory."""
+        return cls(options)
+
+    @property
+    def initiator(self) -> str:
+        """This host's name, which stands in open-iscsi's configuration."""
+        if not self._initiator:
+            self.check()
+        return self._initiator
+
+    def attach(self, target: attach.Target, *, read_only: bool = False) -> attach.BlockDevice:
+        request = _connect(self._options, target, read_only)
+        self._ready()
+        _answer, descriptors = self._helper.ask(request)
+        LOG.info("Attached %(iqn)s", {"iqn": target.iqn})
+        return _BrickDevice(self._helper, request, descriptors)
+
+    def check(self) -> Mapping[str, str]:
+        _need_programs()
+        request = brick_wire.Request(
+            "check", multipath=self._options.multipath, timeout=float(self._options.timeout)
+        )
+        try:
+            answer, _descriptors = self._helper.ask(request)
+        except (exceptions.RootHelperUnavailable, exceptions.ArrayUnavailable) as exc:
+            raise exceptions.HostNotReady(
+                f"{exc} `container-stack rootwrap install --driver glance --user USER` lets USER "
+                "attach."
+            ) from exc
+        self._initiator = str(answer["initiator"])
+        wanted = self._options.initiator
+        if wanted and wanted != self._initiator:
+            raise exceptions.HostNotReady(
+                f"The kernel's initiator is {self._initiator}, not {wanted}: leave the option "
+                "unset, or change /etc/iscsi/initiatorname.iscsi."
+            )
+        return dict(answer["found"])
+
+    def _ready(self) -> None:
+        if not self._initiator:
+            self.check()
+
+
+class _BrickDevice(attach.BlockDevice):
+    """An open block device.
+
+    :param descriptors: the device's, and that of the lock which tells others that we use it.
+    """
+
+    def __init__(
+        self, helper: brick_helper.Helper, request: brick_wire.Request, descriptors: list[int]
+    ) -> None:
+        self._helper = helper
+        self._request = request
+        self._device, self._holder = descriptors
+        self._free = threading.Condition()
+        self._users = 0
+        self._closed = False
+        self._direct = direct.DirectDevice(self._device)
+        self._size = os.lseek(self._device, 0, os.SEEK_END)
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    def read(self, offset: int, length: int) -> bytes:
+        attach_ranges.check(self._size, offset, length)
+        with self._using():
+            return self._direct.read(offset, length)
+
+    def write(self, offset: int, data: attach.Buffer) -> None:
+        view = memoryview(data).cast("B")
+        attach_ranges.check(self._size, offset, len(view))
+        if self._request.read_only:
+            raise exceptions.InvalidRequest(f"{self._request.iqn} is attached for reading only.")
+        with self._using():
+            self._direct.write(offset, view)
+
+    def flush(self) -> None:
+        with self._using():
+            self._direct.flush()
+
+    def refresh(self) -> int:
+        with self._using():
+            self._helper.ask(dataclasses.replace(self._request, action="resize"))
+            self._size = os.lseek(self._device, 0, os.SEEK_END)
+        return self._size
+
+    def close(self) -> None:
+        with self._free:
+            if self._closed:
+                return
+            self._closed = True
+            self._free.wait_for(lambda: not self._users)
+        os.close(self._device)
+        os.close(self._holder)
+        iqn = self._request.iqn
+        try:
+            self._helper.ask(dataclasses.replace(self._request, action="disconnect"))
+        except exceptions.ContainerStackError as exc:
+            # The helper tries again when this process ends.
+            LOG.warning("%(iqn)s isn't detached: %(why)s", {"iqn": iqn, "why": exc})
+        else:
+            LOG.info("Detached %(iqn)s", {"iqn": iqn})
+
+    @contextlib.contextmanager
+    def _using(self) -> Iterator[None]:
+        """Keep the device open, and translate its errors."""
+        iqn = self._request.iqn
+        with self._free:
+            if self._closed:
+                raise exceptions.InvalidRequest(f"{iqn} isn't attached any more.")
+            self._users += 1
+        try:
+            yield
+        except OSError as exc:
+            if exc.errno == errno.ENOSPC:
+                raise exceptions.NoSpace(f"The array has no space for {iqn}.") from exc
+            raise exceptions.ArrayUnavailable(f"{iqn} fails: {exc.strerror}.") from exc
+        finally:
+            with self._free:
+                self._users -= 1
+                self._free.notify_all()
+
+
+def helper_command(options: attach.Options) -> tuple[str, ...]:
+    """Return what starts the helper: as root itself, else by default sudo and our rootwrap."""
+    if os.geteuid() == 0:
+        return (sys.executable, "-m", "container_stack.rootwrap.brick")
+    rootwrap = ("sudo", "-n", "container-stack-rootwrap")
+    words = shlex.split(options.root_helper)
+    words = words or [*rootwrap, options.rootwrap_config or executor.CONFIG]
+    return (*words, *commands.BRICK.argv())
+
+
+def _connect(options: attach.Options, target: attach.Target, read_only: bool) -> brick_wire.Request:
+    chap = target.chap or attach.Chap("", "")
+    return brick_wire.Request(
+        "connect",
+        key=uuid.uuid4().hex,
+        iqn=target.iqn,
+        portals=target.portals,
+        lun=target.lun,
+        user=chap.user,
+        secret=chap.secret,
+        mutual_user=chap.mutual_user,
+        mutual_secret=chap.mutual_secret,
+        multipath=options.multipath,
+        read_only=read_only,
+        timeout=float(options.timeout),
+    )
+
+
+def _need_programs() -> None:
+    """Say quickly what is missing, where a helper would say so after a second.
+
+    :raises HostNotReady: something is.
+    """
+    if importlib.util.find_spec("os_brick") is None:
+        raise exceptions.HostNotReady(
+            "os-brick is missing; install container-stack[glance] with pip."
+        )
+    if not shutil.which("iscsiadm", path=config.EXEC_DIRS.replace(",", os.pathsep)):
+        raise exceptions.HostNotReady("iscsiadm is missing; install open-iscsi.")

@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sessions of this host's iSCSI initiator, as the kernel and open-iscsi keep them.
+
+open-iscsi's records are written as files: iscsiadm takes a CHAP secret as an argument only, where
+every user of the host could read it.
+"""
+
+import contextlib
+import os
+import re
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from container_stack import exceptions
+from container_stack.rootwrap import brick_wire
+
+INITIATOR_NAME = Path("/etc/iscsi/initiatorname.iscsi")
+SESSIONS = Path("/sys/class/iscsi_session")
+TRANSPORT = Path("/sys/class/iscsi_transport/tcp")
+#: Where iscsid, or systemd for it, listens.
+DAEMON = "@ISCSIADM_ABSTRACT_NAMESPACE"
+#: Debian's, Red Hat's and SUSE's places.
+RECORDS = ("/etc/iscsi/nodes", "/var/lib/iscsi/nodes", "/var/lib/open-iscsi/nodes")
+#: Where there are others, a path whose connection broke is given up after so many seconds.
+FAIL_OVER = 5
+#: A session that was ended is gone after so many seconds at most.
+ENDED = 10
+#: Exit codes of iscsiadm (open-iscsi, include/iscsi_err.h): refused for good, which tgt also says
+#: to initiators that its list doesn't hold; refused for who we are; logged in already.
+_FATAL, _DENIED, _EXISTS = 19, 24, 15
+
+
+def version() -> str:
+    """Return open-iscsi's version.
+
+    :raises HostNotReady: it isn't installed.
+    """
+    return _iscsiadm("--version").rpartition(" ")[2]
+
+
+def initiator_name() -> str:
+    """Return this host's name (IQN).
+
+    :raises HostNotReady: it has none.
+    """
+    match = re.search(r"^InitiatorName=(\S+)", _read(INITIATOR_NAME), re.MULTILINE)
+    if not match:
+        raise exceptions.HostNotReady(f"{INITIATOR_NAME} names no initiator; install open-iscsi.")
+    return match[1]
+
+
+def need_kernel() -> None:
+    """Load the kernel's initiator.
+
+    :raises HostNotReady: there is none, or its daemon doesn't run.
+    """
+    if not TRANSPORT.exists():
+        with contextlib.suppress(OSError):
+            subprocess.run(["modprobe", "--quiet", "iscsi_tcp"], check=False)
+    if not TRANSPORT.exists():
+        raise exceptions.HostNotReady("This kernel has no iSCSI initiator (module iscsi_tcp).")
+    if DAEMON not in Path("/proc/net/unix").read_text(encoding="utf-8"):
+        raise exceptions.HostNotReady(
+            "iscsid doesn't run; start it: systemctl enable --now iscsid.socket."
+        )
+
+
+def sessions(iqn: str) -> list[Path]:
+    """Return the directories in sysfs of the sessions with a target."""
+    return [path.parent for path in SESSIONS.glob("*/targetname") if _read(path) == iqn]
+
+
+def has(iqn: str, portal: str) -> bool:
+    """Tell whether there is a session with a target through a portal."""
+    for session in sessions(iqn):
+        for connection in session.glob("device/connection*/iscsi_connection/*"):
+            values = [_read(connection / f"persistent_{each}") for each in ("address", "port")]
+            if values == _halves(portal):
+                return True
+    return False
+
+
+def log_in(request: brick_wire.Request) -> None:
+    """Log in to a target: through every portal that answers for multipath, else through one.
+
+    :raises ArrayUnavailable: no portal answers, or lets us in in time.
+    :raises AccessDenied: the target refuses our CHAP secret or name.
+    :raises NotFound: a portal answers and knows no such target, or not to us.
+    """
+    if sessions(request.iqn) and not request.multipath:
+        return
+    why: exceptions.ContainerStackError | None = None
+    for portal in request.portals:
+        if not has(request.iqn, portal):
+            try:
+                _log_in(request, portal)
+            except exceptions.ContainerStackError as exc:
+                why = exc
+                continue
+        if not request.multipath:
+            return
+    if why and not sessions(request.iqn):
+        raise why
+
+
+def log_out(iqn: str) -> None:
+    """End every session with a target, and forget it."""
+    for words in (("--logout",), ("-o", "delete")):
+        # There is none: what we want.
+        with contextlib.suppress(exceptions.CommandFailed):
+            _iscsiadm("-m", "node", "-T", iqn, *words)
+    deadline = time.monotonic() + ENDED
+    while sessions(iqn):
+        if time.monotonic() > deadline:
+            raise exceptions.Busy(f"The session with {iqn} doesn't end.")
+        time.sleep(0.02)
+
+
+def scan(request: brick_wire.Request) -> None:
+    """Let the kernel find the volume.
+
+    :raises NotFound: the target has none.
+    :raises InvalidRequest: it has several, and which one isn't said.
+    """
+    for session in sessions(request.iqn):
+        host = next(part for part in session.resolve().parts if re.fullmatch("host[0-9]+", part))
+        what = "- - -" if request.lun is None else f"0 0 {request.lun}"
+        Path(f"/sys/class/scsi_host/{host}/scan").write_text(what, encoding="ascii")
+    found = disks(request.iqn)
+    if not found or (request.lun is not None and request.lun not in found):
+        raise exceptions.NotFound(f"The target {request.iqn} has no such volume.")
+    if request.lun is None and len(found) > 1:
+        raise exceptions.InvalidRequest(f"{request.iqn} has several volumes: name its LUN.")
+
+
+def disks(iqn: str) -> set[int]:
+    """Return the numbers of a target's disks that the kernel knows; controllers don't count."""
+    return {
+        int(path.parent.name.rpartition(":")[2])
+        for session in sessions(iqn)
+        for path in session.glob("device/target*/*:*:*:*/type")
+        if _read(path) == "0"
+    }
+
+
+def belongs(device: str, iqn: str) -> bool:
+    """Tell whether a device is a volume of a target, or a map of such only."""
+    name = os.path.basename(device)
+    parts = os.listdir(f"/sys/block/{name}/slaves") if is_map(device) else [name]
+    ours = {session.name for session in sessions(iqn)}
+    homes = [os.path.realpath(f"/sys/block/{part}/device").split("/") for part in parts]
+    return bool(homes) and all(ours.intersection(home) for home in homes)
+
+
+def is_map(device: str) -> bool:
+    """Tell whether a device is one of device-mapper's."""
+    return os.path.basename(device).startswith("dm-")
+
+
+def _log_in(request: brick_wire.Request, portal: str) -> None:
+    address, port = _halves(portal)
+    try:
+        # iscsid would try a closed port again until its patience ends.
+        socket.create_connection((address, int(port)), timeout=request.timeout / 4).close()
+    except OSError as exc:
+        raise exceptions.ArrayUnavailable(f"The portal {portal} doesn't answer: {exc}.") from exc
+    node = ("-m", "node", "-T", request.iqn, "-p", portal)
+    try:
+        _iscsiadm(*node, "-o", "new")
+        _write_record(request, portal)
+        _iscsiadm(*node, "--login")
+    except exceptions.CommandFailed as exc:
+        if exc.exit_code == _EXISTS:
+            return
+        with contextlib.suppress(exceptions.CommandFailed):
+            _iscsiadm(*node, "-o", "delete")
+        if exc.exit_code == _DENIED:
+            text = f"The target {request.iqn} refuses our CHAP secret or initiator."
+            raise exceptions.AccessDenied(text) from exc
+        if exc.exit_code == _FATAL:
+            text = f"{portal} has no target {request.iqn} for this host's initiator."
+            raise exceptions.NotFound(text) from exc
+        text = f"The portal {portal} doesn't let us in: {exc.stderr}"
+        raise exceptions.ArrayUnavailable(text) from exc
+
+
+def _write_record(request: brick_wire.Request, portal: str) -> None:
+    whole = max(1, int(request.timeout))
+    several = request.multipath and len(request.portals) > 1
+    values = {
+        # Once: the other portals have their turn, too.
+        "node.session.initial_login_retry_max": "1",
+        "node.conn[0].timeo.login_timeout": str(max(1, min(15, whole // 4))),
+        "node.session.timeo.replacement_timeout": str(min(FAIL_OVER, whole) if several else whole),
+        "node.session.scan": "manual",
+    }
+    if request.secret:
+        values["node.session.auth.authmethod"] = "CHAP"
+        values["node.session.auth.username"] = request.user
+        values["node.session.auth.password"] = request.secret
+    if request.mutual_secret:
+        values["node.session.auth.username_in"] = request.mutual_user
+        values["node.session.auth.password_in"] = request.mutual_secret
+    records = [path for path in _records(request.iqn) if _is_of(path, portal)]
+    if not records:
+        raise exceptions.HostNotReady(f"open-iscsi keeps its records in none of {RECORDS}.")
+    for path in records:
+        _amend(path, values)
+
+
+def _amend(path: Path, values: Mapping[str, str]) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    kept = [line for line in lines if line.partition(" = ")[0] not in values]
+    # The last line is a comment that ends the record.
+    kept[-1:-1] = [f"{name} = {value}" for name, value in values.items()]
+    path.write_text("\n".join(kept) + "\n", encoding="utf-8")
+
+
+def _records(iqn: str) -> Iterator[Path]:
+    for root in RECORDS:
+        yield from (path for path in Path(root, iqn).rglob("*") if path.is_file())
+
+
+def _is_of(path: Path, portal: str) -> bool:
+    # ADDRESS,PORT or, with the portal's group known, ADDRESS,PORT,GROUP/INTERFACE.
+    return any(part.split(",")[:2] == _halves(portal) for part in path.parts[-2:])
+
+
+def _halves(portal: str) -> list[str]:
+    address, _, port = portal.rpartition(":")
+    return [address.strip("[]"), port]
+
+
+def _iscsiadm(*words: str) -> str:
+    argv = ("iscsiadm", *words)
+    try:
+        done = subprocess.run(
+            argv, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+        )
+    except FileNotFoundError as exc:
+        raise exceptions.HostNotReady("iscsiadm is missing; install open-iscsi.") from exc
+    if done.returncode:
+        # Its last line only says that something before failed.
+        said = [line for line in done.stderr.splitlines() if "(" in line] or [done.stderr]
+        raise exceptions.CommandFailed("iscsiadm", done.returncode, said[-1])
+    return done.stdout.strip()
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
