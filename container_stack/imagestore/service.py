@@ -10,10 +10,9 @@ An image is an app instance ``OS-IMAGE-<id>``. Nothing is kept in memory that a 
 lose: the array tells which images there are, and the journal what this host was about to do.
 """
 
-import contextlib
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from container_stack import exceptions
 from container_stack.host import attach
@@ -173,30 +172,6 @@ class ImageStore:
         :returns: whether there was one.
         """
         return self._clones.remove(image_id, clone_id)
-
-    def images(self) -> Iterator[model.Image]:
-        """Yield all images by id, finished ones and others; reads a page at a time."""
-        cloned = self._clones.all()
-        for instance in self._client.app_instances(model.IMAGE):
-            image_id = model.image_id(instance.name)
-            with contextlib.suppress(exceptions.NotFound):  # deleted meanwhile
-                noted = self._client.metadata(instance.name)
-                yield model.image(image_id, noted, cloned.get(model.clone_prefix(image_id), ()))
-
-    def remove_orphan(self, image_id: str) -> None:
-        """Remove what a dead upload left, also one from another host: make sure it is dead.
-
-        :raises NotFound: there is no such image.
-        :raises Busy: it is being stored on this host.
-        :raises InvalidRequest: it is finished; delete it.
-        """
-        name = model.image_name(image_id)
-        with self._journal.take(image_id), self._sessions.alone(name):
-            instance = self._client.app_instance(name)
-            if model.length(self._client.metadata(name)) is not None:
-                raise exceptions.InvalidRequest(f"Image {image_id} is finished, and no orphan.")
-            self._client.delete_app_instance(instance.uuid)
-        LOG.info("Removed what was left of image %(id)s", {"id": image_id})
 
     def recover(self) -> list[str]:
         """Remove what uploads of this host left that failed or died, and return their ids.
