@@ -13,6 +13,7 @@ Speaks REST v2.1 and v2.2, and what changed with software 3.3. Every method may 
 :class:`~container_stack.exceptions.HostNotReady` (the array's certificate isn't trusted).
 """
 
+import contextlib
 import logging
 import uuid
 from collections.abc import Iterator, Mapping
@@ -151,9 +152,10 @@ class Client:
         params = {"sort": "name"}
         if prefix:
             params["filter"] = f"match(name,{prefix}.*)"
-        for each in self._calls.pages("/app_instances", params):
-            if edf_json.Fields(each, "an app instance").text("name").startswith(prefix):
-                yield edf_json.app_instance(each)
+        with contextlib.suppress(exceptions.NotFound):
+            for each in self._calls.pages("/app_instances", params):
+                if edf_json.Fields(each, "an app instance").text("name").startswith(prefix):
+                    yield edf_json.app_instance(each)
 
     def set_online(self, name: str, online: bool, *, force: bool = False) -> None:
         """Bring an app instance online or take it offline.

@@ -16,9 +16,6 @@ PAGE = 500
 #: Seconds between looks at something that the array works at: the first, and the longest.
 FIRST_LOOK, LAST_LOOK = 0.05, 2.0
 
-#: What an array answers for an empty list (dfs_sdk, base.py).
-_NOTHING = "No data at "
-
 
 class Calls:
     """An array and a tenant of it, as paths to read and write."""
@@ -75,18 +72,15 @@ class Calls:
     def pages(self, path: str, params: Mapping[str, str] | None = None) -> Iterator[Any]:
         """Yield the entries of a list, each once.
 
+        An array may call an empty list NotFound, too (dfs_sdk, base.py).
+
         A page that holds less than its limit is the last: what arrays before 3.3 call the total
         counts also what a filter left out (dfs_sdk, connection.py).
         """
         seen: set[str] = set()
         while True:
             window = {**(params or {}), "limit": str(PAGE), "offset": str(len(seen))}
-            try:
-                answer = self.connection.request(edf_http.Request("GET", path, params=window))
-            except exceptions.NotFound as exc:
-                if _NOTHING in str(exc):
-                    return
-                raise
+            answer = self.connection.request(edf_http.Request("GET", path, params=window))
             entries, limit = edf_json.page(answer.data, answer.metadata, PAGE)
             fresh = {key: entry for key, entry in entries.items() if key not in seen}
             yield from fresh.values()

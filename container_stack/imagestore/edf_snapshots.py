@@ -24,8 +24,8 @@ def make(calls: edf_calls.Calls, volume: str) -> model.Snapshot:
     path = f"{volume}/snapshots"
 
     def find() -> Any:
-        ids = ((edf_json.snapshot(each).uuid, each) for each in calls.pages(path))
-        return next((each for found, each in ids if found == ours), None)
+        ids = ((edf_json.snapshot(each).uuid, each) for each in _entries(calls, volume))
+        return next((each for found, each in ids if found.lower() == ours), None)
 
     try:
         made = edf_json.snapshot(calls.post(path, {"uuid": ours}, find))
@@ -43,7 +43,7 @@ def make(calls: edf_calls.Calls, volume: str) -> model.Snapshot:
 
 def every(calls: edf_calls.Calls, volume: str) -> list[model.Snapshot]:
     """Return the snapshots of a volume, oldest first."""
-    found = map(edf_json.snapshot, calls.pages(f"{volume}/snapshots"))
+    found = map(edf_json.snapshot, _entries(calls, volume))
     return sorted(found, key=lambda each: float(each.timestamp))
 
 
@@ -55,3 +55,11 @@ def delete(calls: edf_calls.Calls, path: str) -> bool:
     if there:
         LOG.info("Deleted snapshot %(path)s", {"path": path})
     return there
+
+
+def _entries(calls: edf_calls.Calls, volume: str) -> list[Any]:
+    try:
+        return list(calls.pages(f"{volume}/snapshots"))
+    except exceptions.NotFound:
+        calls.get(volume)
+        return []
