@@ -125,6 +125,7 @@ class Simulator:
             (self.address, self.port), api, numthreads=THREADS, request_queue_size=64
         )
         server.shutdown_timeout = 1
+        server.expiration_interval = 0.05  # by which a stop is noticed
         if self._tls:
             server.ssl_adapter = _certificate(self.directory, self.address)
         try:
