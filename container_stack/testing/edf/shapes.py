@@ -108,10 +108,11 @@ class Shapes:
 
     def system(self) -> Json:
         settings = self._array.settings
-        instances = self._array.records.instances.values()
-        used = sum(
-            self._array.files.occupied(each["storage"]["volume"]["uuid"]) for each in instances
-        )
+        with self._array.lock:
+            instances = self._array.records.instances.values()
+            used = sum(
+                self._array.files.occupied(each["storage"]["volume"]["uuid"]) for each in instances
+            )
         return {
             "path": "/system",
             "name": "simulator",
