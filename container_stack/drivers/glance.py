@@ -97,7 +97,9 @@ class Store(driver.Store):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self._name = self.backend_group or SCHEME
         self._url_prefix = f"{SCHEME}://{self._name}/"
+        self._settings: assembly.Settings
         self._service: service.ImageStore | None = None
+        self._started = False
 
     def get_schemes(self) -> tuple[str, ...]:
         """Return the schemes of this store's locations."""
@@ -108,26 +110,32 @@ class Store(driver.Store):  # type: ignore[misc]
     def configure_add(self) -> None:
         """Log in to the array, and finish what a crash left.
 
-        An array that doesn't answer may do so later, so the store stays open to uploads then.
+        An array that doesn't answer may do so later: the store stays open, and the next upload
+        tries again.
 
         :raises BadStoreConfiguration: no upload could ever succeed; glance_store logs why, closes
             the store to uploads and goes on.
         """
         try:
-            settings = conf.settings(self._option, self._name)
-            self._service = assembly.open_images(settings)
-            assembly.check(settings)
-            reaped = self._service.recover()
+            self._settings = conf.settings(self._option, self._name)
+            self._service = assembly.open_images(self._settings)
+            self._start(wait=False)
         except exceptions.ArrayUnavailable as exc:
             LOG.warning("Store %(store)s: %(why)s", {"store": self._name, "why": exc})
         except (cfg.Error, exceptions.ContainerStackError) as exc:
             raise store_exceptions.BadStoreConfiguration(
                 store_name=self._name, reason=str(exc)
             ) from exc
-        else:
-            if reaped:
-                words = {"store": self._name, "ids": ", ".join(reaped)}
-                LOG.info("Store %(store)s: removed what a crash left: %(ids)s", words)
+
+    def _start(self, *, wait: bool) -> None:
+        if self._started:
+            return
+        assembly.check(self._settings, wait=wait)
+        reaped = self._images().recover()
+        self._started = True
+        if reaped:
+            words = {"store": self._name, "ids": ", ".join(reaped)}
+            LOG.info("Store %(store)s: removed what a crash left: %(ids)s", words)
 
     def _option(self, name: str) -> Any:
         if self.backend_group is None:
@@ -166,6 +174,7 @@ class Store(driver.Store):  # type: ignore[misc]
         :raises StorageWriteDenied: the array can't be used now.
         """
         with _translated(_ADDING):
+            self._start(wait=True)
             stored = self._images().add(
                 image_id,
                 image_file,

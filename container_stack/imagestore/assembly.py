@@ -54,14 +54,16 @@ def open_images(settings: Settings) -> service.ImageStore:
     )
 
 
-def check(settings: Settings) -> None:
-    """Log in to the array once, and make the tenant if need be.
+def check(settings: Settings, *, wait: bool = False) -> None:
+    """Log in to the array, and make the tenant if need be.
 
-    :raises ArrayUnavailable: it doesn't answer at once; it isn't waited for.
+    :param wait: try for as long as the endpoint says; otherwise once.
+    :raises ArrayUnavailable: it doesn't answer.
     :raises AccessDenied: it refuses the login or the tenant.
     :raises HostNotReady: its certificate isn't trusted.
     """
-    client = edf.Client(dataclasses.replace(settings.endpoint, retry_attempts=0))
+    endpoint = settings.endpoint
+    client = edf.Client(endpoint if wait else dataclasses.replace(endpoint, retry_attempts=0))
     try:
         client.login()
         client.ensure_tenant()
