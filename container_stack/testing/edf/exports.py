@@ -38,6 +38,15 @@ class Exports(Protocol):
     def grew(self, iqn: str) -> None:
         """Show the size that the file has now."""
 
+    def sessions(self, iqn: str) -> list[str]:
+        """Return the names of the initiators that are logged in, one for each session."""
+
+    def lose_portal(self, index: int) -> None:
+        """Cut a portal's connections and refuse new ones."""
+
+    def restore_portal(self, index: int) -> None:
+        """Let it answer again."""
+
 
 class NoExports:
     """No targets at all: volumes are reached as files."""
@@ -62,3 +71,11 @@ class NoExports:
     def withdraw(self, iqn: str) -> None: ...
 
     def grew(self, iqn: str) -> None: ...
+
+    def sessions(self, iqn: str) -> list[str]:
+        """Return nobody: who opens a file doesn't log in."""
+        return []
+
+    def lose_portal(self, index: int) -> None: ...
+
+    def restore_portal(self, index: int) -> None: ...

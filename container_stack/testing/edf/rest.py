@@ -10,11 +10,18 @@ from typing import Any
 import falcon
 from cheroot import errors as cheroot_errors
 
-from container_stack.testing.edf import access, array, bodies, errors, faults, records, shapes
+from container_stack.testing.edf import (
+    access,
+    array,
+    bodies,
+    errors,
+    faults,
+    listing,
+    records,
+    shapes,
+)
 
 VERSIONS = ("v2.1", "v2.2")
-MOST = 1000
-_MATCH = re.compile(r"match\((\w+),(.*)\)")
 
 Record = records.Record
 Answer = tuple[Any, dict[str, int] | None]
@@ -125,16 +132,13 @@ class Api:
         """Arm a fault: {"fault": "http_error", "status": 503, "times": 2}; DELETE clears all."""
         body = _body(request) or {}
         kind = body.pop("fault", "clear")
-        kinds = ("http_error", "delay", "drop_reply", "expire_keys", "volume_offline", "fill")
         if request.method == "DELETE" or kind == "clear":
             self._faults.clear()
-        elif kind in kinds:
-            try:
-                getattr(self._faults, kind)(**body)
-            except TypeError as exc:
-                raise errors.invalid(str(exc)) from exc
-        else:
-            raise errors.invalid(f"there are the faults {', '.join(kinds)}")
+            return {}
+        try:
+            self._faults.arm(kind, body)
+        except ValueError as exc:
+            raise errors.invalid(str(exc)) from exc
         return {}
 
 
@@ -176,38 +180,11 @@ def _error(exc: errors.ApiError, request: falcon.Request, version: str) -> dict[
     }
 
 
-def _page(call: Call, entries: list[dict[str, Any]]) -> Answer:
-    """Filter, sort and cut a list as the request says."""
-    # Software before 3.3 counts what a filter leaves out, too.
-    total = len(entries)
-    if text := call.params.get("filter"):
-        # A comma would make falcon's parameter a list.
-        found = _MATCH.fullmatch(text if isinstance(text, str) else ",".join(text))
-        if not found:
-            raise errors.invalid(f"filter: {text!r} is not understood")
-        entries = [each for each in entries if re.fullmatch(found[2], str(each.get(found[1])))]
-    key = call.params.get("sort")
-    if isinstance(key, str) and key:
-        name = key.removeprefix("-")
-        entries.sort(key=lambda each: str(each.get(name)), reverse=key != name)
-    limit, offset = _number(call, "limit", MOST), _number(call, "offset", 0)
-    if not 0 < limit <= MOST:
-        raise errors.invalid(f"limit: at most {MOST}")
-    page = entries[offset : offset + limit]
-    if call.array.settings.policies:
-        total = len(entries)
-    counts = {"total_count": total, "request_count": len(page), "limit": limit, "offset": offset}
-    return page, counts
-
-
-def _number(call: Call, name: str, default: int) -> int:
-    text = call.params.get(name, str(default))
-    if not (isinstance(text, str) and text.isdecimal()):
-        raise errors.invalid(f"{name}: {text!r} is no number")
-    return int(text)
-
-
-_VERBS = {"GET": "read", "POST": "create", "PUT": "update", "DELETE": "delete"}
+def _page(
+    call: Call, entries: Iterable[Any], shape: Callable[[Any], Any] = lambda each: each
+) -> Answer:
+    counted = call.array.settings.policies
+    return listing.page(entries, call.params, shape, counts_filtered=counted)
 
 
 # The array --------------------------------------------------------------------------------
@@ -240,7 +217,7 @@ def _policies(call: Call) -> Any:
 @route("GET", "/tenants")
 def _tenants(call: Call) -> Any:
     below = [t for path, t in call.array.records.tenants.items() if path.startswith(call.tenant)]
-    return _page(call, [call.shapes.tenant(each) for each in below])
+    return _page(call, below, call.shapes.tenant)
 
 
 @route("POST", "/tenants")
@@ -261,7 +238,7 @@ def _tenant(call: Call, path: str) -> Any:
 def _initiators(call: Call) -> Any:
     known = call.array.records.initiators.values()
     mine = [each for each in known if each["tenant"] == call.tenant]
-    return _page(call, [call.shapes.initiator(each) for each in mine])
+    return _page(call, mine, call.shapes.initiator)
 
 
 @route("POST", "/initiators")
@@ -286,7 +263,7 @@ def _instances(call: Call) -> Any:
     with call.array.lock:
         known = list(call.array.records.instances.values())
     mine = [each for each in known if each["tenant"] == call.tenant]
-    return _page(call, [call.shapes.app_instance(each) for each in mine])
+    return _page(call, mine, call.shapes.app_instance)
 
 
 @route("POST", "/app_instances")

@@ -71,7 +71,7 @@ class Simulator:
         settings = array.Settings(sw_version, capacity, latency)
         self._array = array.Array(self.directory, settings, _exports(target, self.directory))
         self._keys = access.Keys(login, password, key_lifetime)
-        self.faults = faults.Faults(self._keys.expire, self._array.interrupt)
+        self.faults = faults.Faults(self._keys.expire, self._array.interrupt, self._array.targets)
         self._array.full = lambda: self.faults.full
         self._undo = contextlib.ExitStack()
 
