@@ -54,25 +54,27 @@ def _secrecy(endpoint: edf.Endpoint) -> Finding:
 def _array(endpoint: edf.Endpoint) -> Iterator[Finding]:
     """Tell whether the array answers, knows us and our tenant, and has room."""
     client = edf.Client(dataclasses.replace(endpoint, retry_attempts=0))
+    subject = f"array {endpoint.address}"
     try:
-        yield from _login(client)
+        version = client.api_version()
+        yield judge(subject, True, f"REST {version}; knows {endpoint.login}")
+        yield from _tenant(client)
     except exceptions.ContainerStackError as exc:
-        yield judge(f"array {endpoint.address}", False, str(exc), fix=_cure(exc))
-    else:
-        yield _tenant(client)
+        yield judge(subject, False, str(exc), fix=_cure(exc))
     finally:
         client.close()
 
 
-def _login(client: edf.Client) -> Iterator[Finding]:
-    endpoint = client.endpoint
-    version, system = client.api_version(), client.system()
-    yield judge(
-        f"array {endpoint.address}",
-        True,
-        f"{system.name or 'EDF'}, software {system.sw_version}, REST {version}",
-    )
-    yield judge("login", True, f"as {endpoint.login}")
+def _tenant(client: edf.Client) -> Iterator[Finding]:
+    subject = f"tenant {client.endpoint.tenant_path}"
+    try:
+        system = client.system()
+        next(client.app_instances(), None)
+    except (exceptions.NotFound, exceptions.InvalidRequest) as exc:
+        fix = "start glance-api, which makes it"
+        yield judge(subject, False, f"not there: {exc}", fix=fix, needed=False)
+        return
+    yield judge(subject, True, f"on {system.name or 'an array'}, software {system.sw_version}")
     if system.total is not None and system.available is not None:
         free, total = system.available / _GIB, system.total / _GIB
         yield judge(
@@ -81,23 +83,6 @@ def _login(client: edf.Client) -> Iterator[Finding]:
             f"{free:.1f} of {total:.1f} GiB free",
             fix="delete images, or add drives",
         )
-
-
-def _tenant(client: edf.Client) -> Finding:
-    subject = f"tenant {client.endpoint.tenant_path}"
-    try:
-        next(client.app_instances(), None)
-    except (exceptions.NotFound, exceptions.InvalidRequest) as exc:
-        return judge(
-            subject,
-            False,
-            f"not there ({exc})",
-            fix="start glance-api, which makes it",
-            needed=False,
-        )
-    except exceptions.ContainerStackError as exc:
-        return judge(subject, False, str(exc), fix=_cure(exc))
-    return judge(subject, True, "there, and may be used")
 
 
 def _cure(exc: exceptions.ContainerStackError) -> str:

@@ -24,7 +24,8 @@ ABSENT = "OS-IMAGE-absent"
 
 @pytest.fixture
 def array(tmp_path):
-    with simulator.Simulator(tmp_path, target="file", password="swordfish-7") as array:
+    settings = {"password": "swordfish-7", "capacity": 2**60}
+    with simulator.Simulator(tmp_path, target="file", **settings) as array:
         yield array
 
 
@@ -339,14 +340,22 @@ def test_a_target_that_stays_away_is_not_waited_for_for_ever(array):
         first.wait_available(NAME)
 
 
-def test_more_images_than_a_page_holds_are_all_listed_once(array, monkeypatch):
+def test_more_images_than_the_array_gives_at_once_are_all_listed_once(array):
     first = client(array)
-    monkeypatch.setattr("container_stack.imagestore.edf_calls.PAGE", 7)
-    names = [f"OS-IMAGE-{i:04}" for i in range(23)]
-    for name in [*names, "OS-OTHER-1", "AS-IMAGE-1"]:
-        make(first, name)
+    names = [f"OS-IMAGE-{i:04}" for i in range(1001)]
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda name: make(first, name), [*names, "OS-OTHER-1", "AS-IMAGE-1"]))
     assert [each.name for each in first.app_instances("OS-IMAGE-")] == names
-    assert len(list(first.app_instances())) == 25
+    assert len(list(first.app_instances())) == 1003
+
+
+@pytest.mark.parametrize("count", [6, 7, 8, 14])
+def test_the_last_page_may_be_full(array, monkeypatch, count):
+    monkeypatch.setattr("container_stack.imagestore.edf_calls.PAGE", 7)
+    first = client(array)
+    for i in range(count):
+        make(first, f"OS-IMAGE-{i:04}")
+    assert len(list(first.app_instances("OS-IMAGE-"))) == count
 
 
 def test_every_method_says_that_there_is_no_such_app_instance(any_array):
