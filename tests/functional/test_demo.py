@@ -23,7 +23,7 @@ from .normal_user import normal_user
 
 pytest.importorskip("manila")
 
-DEMO = (sys.executable, "-m", "container_stack.cmd.main", "demo", "manila")
+DEMO = (sys.executable, "-m", "container_stack.cmd.main", "demo")
 #: Samba as our image never has it.
 OPEN = """\
 [global]
@@ -72,8 +72,8 @@ def engine_is_as_before(engine: containers.Engine) -> Iterator[None]:
     assert [owner for owner in owners if owner.startswith("manila-demo-")] == []
 
 
-def run(place: Path, *words: str, user: list[str] | None = None) -> Ended:
-    argv = [*(user or []), *DEMO, "-f", "json", *words]
+def run(place: Path, *words: str, user: list[str] | None = None, system: str = "manila") -> Ended:
+    argv = [*(user or []), *DEMO, "-f", "json", *words, system]
     environment = {**os.environ, "TMPDIR": str(place)}
     # Not in the checkout: it may lie where this user can't go.
     return subprocess.run(
@@ -84,7 +84,7 @@ def run(place: Path, *words: str, user: list[str] | None = None) -> Ended:
 @contextlib.contextmanager
 def started(place: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
-        [*DEMO, *words],
+        [*DEMO, *words, "manila"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -158,6 +158,19 @@ def test_without_sudo_the_demo_stops_and_names_the_cure(place: Path, samba_image
     assert ended.returncode == 1
     assert list(results(ended).values()) == ["ok", "ok", "FAILED"]
     assert "sudo -v" in ended.stderr
+
+
+def test_an_image_goes_to_an_array_and_back(place: Path, samba_image: str) -> None:
+    ended = run(place, "--image", samba_image, system="glance")
+    assert ended.returncode == 0, ended.stderr
+    assert set(results(ended).values()) == {"ok"}
+    assert len(results(ended)) == 11
+
+
+def test_an_unknown_system_is_refused(place: Path) -> None:
+    ended = run(place, system="cinder")
+    assert ended.returncode == 1
+    assert "there are: manila, glance" in ended.stderr
 
 
 def test_an_engine_that_is_down_fails_the_demo(place: Path) -> None:

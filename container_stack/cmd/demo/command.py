@@ -7,7 +7,7 @@ import dataclasses
 import importlib
 import signal
 from collections.abc import Iterable
-from typing import Any, Protocol, TextIO
+from typing import Any, Protocol
 
 from cliff import lister
 
@@ -17,7 +17,7 @@ from container_stack.cmd.demo import steps
 from container_stack.shares import image
 
 #: Systems with a demo, each a module here, in the order of their walks.
-SYSTEMS = ("manila",)
+SYSTEMS = ("manila", "glance")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -25,13 +25,11 @@ class Options:
     """What every walk is told.
 
     :param image: the share servers' image; built if it is missing.
-    :param stream: where progress is shown.
     :param keep: wait for the user before everything is deleted.
     """
 
     docker_url: str
     image: str
-    stream: TextIO
     keep: bool
 
 
@@ -83,19 +81,18 @@ class Demo(lister.Lister):
         options = Options(
             docker_url=parsed_args.docker_url,
             image=parsed_args.image,
-            stream=self.app.stderr,
             keep=parsed_args.keep,
         )
         walks = [_walk(name) for name in parsed_args.systems or SYSTEMS]
-        taken = steps.Steps(options.stream)
+        taken = steps.Steps(self.app.stderr)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, taken.stop)
-        self.code = _run((walk(options, taken) for walk in walks), taken, options.stream)
+        self.code = _run((walk(options, taken) for walk in walks), taken)
         columns = ("Step", "Result", "Seconds", "Detail")
         return columns, [(s.title, s.result, s.seconds, s.detail) for s in taken.done]
 
 
-def _run(walks: Iterable[Walk], taken: steps.Steps, stream: TextIO) -> int:
+def _run(walks: Iterable[Walk], taken: steps.Steps) -> int:
     """Walk there and back, up to the first failure; return the exit code."""
     try:
         for walk in walks:
@@ -104,7 +101,7 @@ def _run(walks: Iterable[Walk], taken: steps.Steps, stream: TextIO) -> int:
     except KeyboardInterrupt:
         return 130
     except Exception as exc:  # whatever it is, it is in the table, and nothing is left
-        stream.write(f"The demo failed: {steps.told(exc)}\n")
+        taken.stream.write(f"The demo failed: {steps.told(exc)}\n")
     return 130 if taken.stopped else int(taken.failed)
 
 

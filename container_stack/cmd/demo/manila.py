@@ -31,7 +31,6 @@ class Walk:
 
     def __init__(self, options: command.Options, steps: steps.Steps) -> None:
         self.steps = steps
-        self._stream = options.stream
         self._keep = options.keep
         self._image = options.image
         self._docker_url = options.docker_url
@@ -74,7 +73,7 @@ class Walk:
                 share_image.build(
                     images.Images(self._engine),
                     reference=self._image,
-                    progress=image_commands.progress(self._stream),
+                    progress=image_commands.progress(self.steps.stream),
                 )
                 step.detail = f"built {self._image} from Debian packages"
 
@@ -199,17 +198,7 @@ class Walk:
     def _wait(self, backend: manila_backend.Backend, location: str) -> None:
         key = backend.set_rules({"alice": "rw"})["alice"]
         place = location.replace("\\", "/")
-        with contextlib.suppress(KeyboardInterrupt):
-            self.steps.waiting = True  # before anybody is told that a signal ends it
-            self._stream.write(
-                f"\nThe share is {place}, user alice, password {key}\n"
-                "Press Enter or Ctrl-C to delete everything. "
-            )
-            self._stream.flush()
-            if not os.isatty(0):
-                time.sleep(1e8)
-            input()
-        self.steps.waiting = False
+        self.steps.wait(f"The share is {place}, user alice, password {key}")
 
     def _delete_share(self, backend: manila_backend.Backend) -> None:
         with self.steps.step("Delete the share", back=True):

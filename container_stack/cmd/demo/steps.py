@@ -36,7 +36,7 @@ class Steps:
     """Runs steps, one line each on the stream: moving on a terminal, plain anywhere else."""
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+        self.stream = stream
         self._terminal = stream.isatty()
         self._colour = self._terminal and not os.environ.get("NO_COLOR")
         self.done: list[Step] = []
@@ -58,8 +58,8 @@ class Steps:
         step = Step(title)
         self.done.append(step)
         if self._terminal:
-            self._stream.write(f"     {title} ...\r")
-            self._stream.flush()
+            self.stream.write(f"     {title} ...\r")
+            self.stream.flush()
         started = time.monotonic()
         try:
             yield step
@@ -82,6 +82,17 @@ class Steps:
             raise KeyboardInterrupt
         self.stopped = True
 
+    def wait(self, told: str) -> None:
+        """Tell the user something, and wait for Enter or a signal."""
+        with contextlib.suppress(KeyboardInterrupt):
+            self.waiting = True  # before anybody is told that a signal ends it
+            self.stream.write(f"\n{told}\nPress Enter or Ctrl-C to delete everything. ")
+            self.stream.flush()
+            if not os.isatty(0):
+                time.sleep(1e8)
+            input()
+        self.waiting = False
+
     def promise(self, kept: bool, broken: str) -> None:
         """Fail the step unless the promise was kept.
 
@@ -94,8 +105,8 @@ class Steps:
     def _show(self, step: Step) -> None:
         line = f"{len(self.done):3}. {step.title:<42} {self._paint(step.result)}"
         clear = "\x1b[K" if self._colour else ""
-        self._stream.write(f"{line:<50} {step.seconds:6.2f} s  {step.detail}{clear}\n")
-        self._stream.flush()
+        self.stream.write(f"{line:<50} {step.seconds:6.2f} s  {step.detail}{clear}\n")
+        self.stream.flush()
 
     def _paint(self, result: str) -> str:
         text = f"{result:<6}"
