@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 _HEADER = 48
 _SCSI_RESPONSE, _DATA_IN, _COMMAND = 0x21, 0x25, 0x01
+_PREEMPTED = -2
 
 #: Gets the opcode of a SCSI command and its answer, a PDU; returns what to send instead, or None
 #: for nothing.
@@ -20,7 +21,10 @@ class Portal:
 
     :param target: host and port of the real portal.
     :ivar meddle: changes answers of the target on their way; see :data:`Meddler`.
+    :ivar preempt: gets a SCSI command's PDU; what it returns is the answer, None passes it on.
+    :ivar frozen: nothing of what the target says is passed on.
     :ivar connections: how many initiators came, ever.
+    :ivar most_under_way: most commands that were unanswered at once.
     """
 
     def __init__(self, target: tuple[str, int], host: str = "127.0.0.1") -> None:
@@ -31,8 +35,10 @@ class Portal:
         self._sockets: list[socket.socket] = []
         self._listener: socket.socket | None = None
         self.meddle: Meddler | None = None
+        self.preempt: Callable[[bytes], bytes | None] | None = None
         self.frozen = False
         self.connections = 0
+        self.most_under_way = 0
         self.regain()
 
     @property
@@ -79,19 +85,39 @@ class Portal:
                     return
                 commands: dict[bytes, int] = {}
                 for source, sink, pass_on in (
-                    (initiator, target, lambda pdu: _note(pdu, commands)),  # noqa: B023
-                    (target, initiator, lambda pdu: self._answer(pdu, commands)),  # noqa: B023
+                    (initiator, target, self._ask),
+                    (target, initiator, self._answer),
                 ):
-                    threading.Thread(
-                        target=_pump, args=(source, sink, pass_on), daemon=True
-                    ).start()
+                    pump = (source, sink, pass_on, commands)
+                    threading.Thread(target=_pump, args=pump, daemon=True).start()
 
-    def _answer(self, pdu: bytes, commands: dict[bytes, int]) -> bytes | None:
+    def _ask(
+        self, pdu: bytes, commands: dict[bytes, int], initiator: socket.socket
+    ) -> bytes | None:
+        number = pdu[16:20]
+        if commands.get(number) == _PREEMPTED:
+            return None
+        if pdu[0] & 0x3F == _COMMAND:
+            commands[number] = pdu[32]
+            under_way = sum(1 for each in commands.values() if each >= 0)
+            self.most_under_way = max(self.most_under_way, under_way)
+            if self.preempt is not None and (answer := self.preempt(pdu)):
+                commands[number] = _PREEMPTED
+                initiator.sendall(answer)
+                return None
+        return pdu
+
+    def _answer(
+        self, pdu: bytes, commands: dict[bytes, int], _target: socket.socket
+    ) -> bytes | None:
         if self.frozen:
             return None
-        if self.meddle is None or pdu[0] & 0x3F not in (_SCSI_RESPONSE, _DATA_IN):
+        if pdu[0] & 0x3F not in (_SCSI_RESPONSE, _DATA_IN):
             return pdu
-        return self.meddle(commands.get(pdu[16:20], -1), pdu)
+        opcode = commands.get(pdu[16:20], -1)
+        if pdu[0] & 0x3F == _SCSI_RESPONSE or pdu[1] & 0x01:
+            commands.pop(pdu[16:20], None)
+        return pdu if self.meddle is None else self.meddle(opcode, pdu)
 
 
 def failure(pdu: bytes, status: int, key: int = 0, code: int = 0) -> bytes:
@@ -107,19 +133,29 @@ def failure(pdu: bytes, status: int, key: int = 0, code: int = 0) -> bytes:
     return bytes(header) + sense + bytes(-len(sense) % 4)
 
 
-def _note(pdu: bytes, commands: dict[bytes, int]) -> bytes:
-    if pdu[0] & 0x3F == _COMMAND:
-        commands[pdu[16:20]] = pdu[32]
-    return pdu
+def refusal(command: bytes, status: int, key: int, code: int) -> bytes:
+    """Return an answer to a SCSI command that the target hasn't seen."""
+    header = bytearray(_HEADER)
+    header[16:20] = command[16:20]
+    header[24:28] = command[28:32]  # the status number that the initiator expects
+    header[28:32] = (int.from_bytes(command[24:28], "big") + 1).to_bytes(4, "big")
+    header[32:36] = (int.from_bytes(command[24:28], "big") + 64).to_bytes(4, "big")
+    answer = bytearray(failure(bytes(header), status, key, code))
+    answer[24:36] = header[24:36]
+    return bytes(answer)
 
 
 def _pump(
-    source: socket.socket, sink: socket.socket, pass_on: Callable[[bytes], bytes | None]
+    source: socket.socket,
+    sink: socket.socket,
+    pass_on: Callable[[bytes, dict[bytes, int], socket.socket], bytes | None],
+    commands: dict[bytes, int],
 ) -> None:
     with contextlib.suppress(OSError):
         while header := _receive(source, _HEADER):
             length = int.from_bytes(header[5:8], "big")
-            pdu = pass_on(header + _receive(source, header[4] * 4 + length + -length % 4))
+            data = _receive(source, header[4] * 4 + length + -length % 4)
+            pdu = pass_on(header + data, commands, source)
             if pdu is not None:
                 sink.sendall(pdu)
     for each in (source, sink):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Targets of a real tgtd of the test's own, on the loopback interface."""
 
+import dataclasses
 import os
 import pathlib
 import socket
@@ -106,6 +107,10 @@ class TgtWorld(attach_world.World):
 
     def regain_portal(self, target: attach.Target, number: int) -> None:
         self.portals[number].regain()
+
+    def direct(self, target: attach.Target) -> attach.Target:
+        """Return a target without what stands before it."""
+        return dataclasses.replace(target, portals=(f"127.0.0.1:{self.port}",))
 
     def set(self, target: attach.Target, parameters: str) -> None:
         """Change a volume, such as ``online=0``."""
