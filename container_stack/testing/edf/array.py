@@ -5,20 +5,19 @@ Every method raises :class:`~container_stack.testing.edf.errors.ApiError` where 
 refuses. Sizes are GiB, as in the REST interface.
 """
 
+import contextlib
+import copy
 import dataclasses
 import threading
 import time
-import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from container_stack.host import attach
-from container_stack.testing.edf import bodies, errors, exports, files, records
+from container_stack.testing.edf import bodies, drafts, errors, exports, files, records
 
 GIB = 1024**3
-#: Where names of targets begin.
-PREFIX = "iqn.2013-05.com.daterainc:tc:01:sn:"
 
 Record = records.Record
 
@@ -54,14 +53,26 @@ class Array:
         self.full: Callable[[], bool] = lambda: False
         self._transit: dict[str, float] = {}
         self._offline: set[str] = set()
+        #: App instances whose data are being copied, which takes its time.
+        self._making: dict[str, Record] = {}
 
     def start(self) -> None:
-        """Export what was online when it ended."""
+        """Export what was online when it ended, and remove what it had only begun."""
+        self.records.load()
+        self.files.sweep(each["storage"]["volume"] for each in self.records.instances.values())
         self.targets.start()
         for instance in self.records.instances.values():
             self.show(instance)
 
     # App instances ------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def changing(self, instance: Record) -> Iterator[None]:
+        """Let nobody else change anything; refuse to change what was deleted meanwhile."""
+        with self.lock:
+            if self.records.instances.get(instance["uuid"]) is not instance:
+                raise errors.not_found(f"/app_instances/{instance['name']}")
+            yield
 
     def find(self, tenant: str, name: str) -> Record:
         """Return the app instance of a name or UUID in a tenant."""
@@ -71,60 +82,65 @@ class Array:
                     return each
         raise errors.not_found(f"/app_instances/{name}")
 
+    def instances(self, tenant: str) -> list[Record]:
+        """Return a tenant's app instances."""
+        with self.lock:
+            return [each for each in self.records.instances.values() if each["tenant"] == tenant]
+
     def create(self, tenant: str, body: dict[str, Any]) -> Record:
         """Make an app instance, empty or a clone."""
         bodies.check(body, bodies.app_instance(self.settings.policies), "name")
+        policies = self.settings.policies
         with self.lock:
             self._refuse_taken(tenant, body)
             source = self._source(tenant, body)
-            new = self._new_volume(body, source)
-            self.require_room(new["size"])
-            made = {
-                "name": body["name"],
-                "uuid": body.get("uuid") or str(uuid.uuid4()),
-                "tenant": tenant,
-                "descr": body.get("descr", ""),
-                "create_mode": body.get("create_mode", "normal"),
-                "admin_state": "offline",
-                "metadata": {},
-                "source": {key: body[key] for key in body if key.startswith("clone_")},
-                "storage": {
-                    "name": self._storage_name(body, source),
-                    "uuid": str(uuid.uuid4()),
-                    "iqn": PREFIX + uuid.uuid4().hex[:16],
-                    "access_control_mode": body.get("access_control_mode", "deny_all"),
-                    "initiators": [],
-                    "initiator_groups": [],
-                    "auth": {"type": "none"},
-                    "volume": new,
-                },
-            }
+            made = drafts.app_instance(tenant, body, source, policies=policies)
+            volume = made["storage"]["volume"]
+            self.require_room(volume["size"])
+            self._making[made["uuid"]] = made
+        try:
             if source is None:
-                self.files.create(new["uuid"], new["size"] * GIB)
+                self.files.create(volume["uuid"], volume["size"] * GIB)
             else:
-                self.files.copy(source[1], new["uuid"], new["size"] * GIB)
-            self.records.save(made)
-            return made
+                self.files.copy(source.file, volume["uuid"], volume["size"] * GIB)
+            with self.lock:
+                self.records.save(made)
+        except FileNotFoundError as exc:  # the source was deleted meanwhile
+            raise errors.not_found(str(made["source"])) from exc
+        finally:
+            with self.lock:
+                del self._making[made["uuid"]]
+        return made
 
     def change(self, instance: Record, body: dict[str, Any]) -> None:
         """Bring an app instance online or offline, or describe it."""
         bodies.check(body, bodies.INSTANCE_CHANGE)
-        with self.lock:
+        with self.changing(instance):
             changed: Record = {k: body[k] for k in ("admin_state", "descr") if k in body}
             if changed.get("admin_state", instance["admin_state"]) != instance["admin_state"]:
+                if changed["admin_state"] == "offline" and not body.get("force"):
+                    self._refuse_in_use(instance)
                 self.begin(instance["uuid"])
-            instance.update(changed)
+            with self.shown(instance):
+                instance.update(changed)
+
+    def note(self, instance: Record, values: Any) -> dict[str, str]:
+        """Keep values at an app instance, besides those of other keys; return all of them."""
+        bodies.check(values, dict.fromkeys(values, str) if isinstance(values, dict) else {})
+        with self.changing(instance):
+            instance["metadata"] = {**instance["metadata"], **values}
             self.records.save(instance)
-            self.show(instance)
+            return dict(instance["metadata"])
 
     def delete(self, instance: Record) -> None:
         """Delete an app instance that is offline, with its snapshots."""
-        with self.lock:
+        with self.changing(instance):
             if instance["admin_state"] != "offline":
                 raise errors.invalid(f"{instance['name']} must be offline to be deleted")
+            # Files without a record are removed at the next start; a record needs its files.
+            self.records.remove(instance)
             self.files.unlink(instance["storage"]["iqn"])
             self.files.remove(instance["storage"]["volume"]["uuid"])
-            self.records.remove(instance)
 
     def show(self, instance: Record) -> None:
         """Let initiators see an app instance, or not, as its state is."""
@@ -137,9 +153,37 @@ class Array:
         self.targets.export(
             storage["iqn"],
             self.files.volume(storage["volume"]["uuid"]),
-            initiators=[path.removeprefix("/initiators/") for path in storage["initiators"]],
+            initiators=self._admitted(instance),
             chap=_chap(storage["auth"]),
         )
+
+    @contextlib.contextmanager
+    def shown(self, instance: Record) -> Iterator[None]:
+        """Show what is changed in here, and keep it; undo it if tgt can't express it."""
+        before = copy.deepcopy(instance)
+        try:
+            yield
+            self.show(instance)
+        except BaseException:
+            instance.clear()
+            instance.update(before)
+            raise
+        self.records.save(instance)
+
+    def _admitted(self, instance: Record) -> list[str] | None:
+        """Return the names of the initiators that may log in; None: all."""
+        storage = instance["storage"]
+        if storage["access_control_mode"] == "allow_all":
+            return None
+        paths = list(storage["initiators"])
+        for path in storage["initiator_groups"]:
+            group = self.records.groups.get(f"{instance['tenant']} {path.rpartition('/')[2]}")
+            paths += group["members"] if group else []
+        return [path.removeprefix("/initiators/") for path in paths]
+
+    def _refuse_in_use(self, instance: Record) -> None:
+        if found := self.targets.sessions(instance["storage"]["iqn"]):
+            raise errors.conflict(f"{', '.join(found)} is logged in to {instance['name']}")
 
     def interrupt(self, name: str | None) -> None:
         """Take an app instance's volume away from its initiators; None gives all back."""
@@ -150,76 +194,35 @@ class Array:
                 if instance["name"] in changed:
                     self.show(instance)
 
-    # Volumes ------------------------------------------------------------------------------
-
-    def change_volume(self, instance: Record, body: dict[str, Any]) -> None:
-        """Grow a volume, move it, or put back a snapshot."""
-        bodies.check(body, bodies.volume(self.settings.policies))
-        volume = instance["storage"]["volume"]
-        with self.lock:
-            if "size" in body:
-                self._resize(instance, body["size"])
-            if "restore_point" in body:
-                self._restore(instance, body["restore_point"])
-            for key in ("replica_count", "placement_mode", "placement_policy"):
-                volume[key] = body.get(key, volume.get(key))
-            self.records.save(instance)
-
-    def _resize(self, instance: Record, size: int) -> None:
-        volume = instance["storage"]["volume"]
-        if size < volume["size"]:
-            raise errors.unprocessable(f"size: {size} is less than {volume['size']}")
-        self.require_room(size - volume["size"])
-        self.files.grow(volume["uuid"], size * GIB)
-        volume["size"] = size
-        self.begin(volume["uuid"])
-        if instance["admin_state"] == "online":
-            self.targets.grew(instance["storage"]["iqn"])
-
-    def _restore(self, instance: Record, timestamp: str) -> None:
-        if instance["admin_state"] != "offline":
-            raise errors.invalid("The app instance must be offline to be restored")
-        volume = instance["storage"]["volume"]
-        self._snapshot_file(instance, timestamp)
-        self.files.restore(volume["uuid"], timestamp)
-
     def require_room(self, gib: int) -> None:
         """Raise unless volumes may have so much more."""
-        used = sum(each["storage"]["volume"]["size"] for each in self.records.instances.values())
+        known = (*self.records.instances.values(), *self._making.values())
+        used = sum(each["storage"]["volume"]["size"] for each in known)
         if gib and (self.full() or (used + gib) * GIB > self.settings.capacity):
             raise errors.full()
 
-    # Snapshots ----------------------------------------------------------------------------
+    def _refuse_taken(self, tenant: str, body: dict[str, Any]) -> None:
+        for each in (*self.records.instances.values(), *self._making.values()):
+            if each["uuid"] == body.get("uuid") or (
+                each["tenant"] == tenant and each["name"] == body["name"]
+            ):
+                raise errors.conflict(f"App instance {body['name']} exists")
 
-    def take_snapshot(self, instance: Record, body: dict[str, Any]) -> str:
-        """Snapshot a volume; return the timestamp."""
-        bodies.check(body, bodies.SNAPSHOT)
+    def _source(self, tenant: str, body: dict[str, Any]) -> drafts.Source | None:
+        """Return what is to be cloned."""
+        named = drafts.source_path(body)
+        if named is None:
+            return None
+        key, words = named
+        instance = self.find(tenant, words[1])
         volume = instance["storage"]["volume"]
-        with self.lock:
-            known = {each["uuid"] for each in volume["snapshots"].values()}
-            if body.get("uuid") in known:
-                raise errors.conflict(f"A snapshot {body['uuid']} exists")
-            timestamp = f"{time.time():.9f}"
-            self.files.take(volume["uuid"], timestamp)
-            volume["snapshots"][timestamp] = {"uuid": body.get("uuid") or str(uuid.uuid4())}
-            self.begin(timestamp)
-            self.records.save(instance)
-            return timestamp
-
-    def drop_snapshot(self, instance: Record, timestamp: str) -> None:
-        """Delete a snapshot."""
-        volume = instance["storage"]["volume"]
-        with self.lock:
-            self._snapshot_file(instance, timestamp)
-            del volume["snapshots"][timestamp]
-            self.files.drop(volume["uuid"], timestamp)
-            self.records.save(instance)
-
-    def _snapshot_file(self, instance: Record, timestamp: str) -> Path:
-        volume = instance["storage"]["volume"]
-        if timestamp not in volume["snapshots"]:
-            raise errors.not_found(f"snapshots/{timestamp}")
-        return self.files.snapshot(volume["uuid"], timestamp)
+        if key != "clone_snapshot_src":
+            return drafts.Source(instance, self.files.volume(volume["uuid"]), volume["size"])
+        taken = volume["snapshots"].get(words[-1])
+        if taken is None:
+            raise errors.not_found("/".join(words))
+        file = self.files.snapshot(volume["uuid"], words[-1])
+        return drafts.Source(instance, file, taken["size"])
 
     # Time ---------------------------------------------------------------------------------
 
@@ -230,58 +233,6 @@ class Array:
     def in_transit(self, what: str) -> bool:
         """Tell whether something still is."""
         return self._transit.get(what, 0) > time.monotonic()
-
-    # New ones -----------------------------------------------------------------------------
-
-    def _refuse_taken(self, tenant: str, body: dict[str, Any]) -> None:
-        for each in self.records.instances.values():
-            if each["uuid"] == body.get("uuid") or (
-                each["tenant"] == tenant and each["name"] == body["name"]
-            ):
-                raise errors.conflict(f"App instance {body['name']} exists")
-
-    def _source(self, tenant: str, body: dict[str, Any]) -> tuple[Record, Path] | None:
-        """Return what is cloned, and the file with its data."""
-        keys = [key for key in body if key.startswith("clone_")]
-        if not keys:
-            return None
-        if len(keys) > 1 or body.get("storage_instances"):
-            raise errors.unprocessable("clone one source, and name no storage instances")
-        path = body[keys[0]]["path"]
-        words = path.strip("/").split("/")
-        instance = self.find(tenant, words[1] if len(words) > 1 else path)
-        volume = instance["storage"]["volume"]
-        if keys[0] == "clone_snapshot_src":
-            return instance, self._snapshot_file(instance, words[-1])
-        return instance, self.files.volume(volume["uuid"])
-
-    def _new_volume(self, body: dict[str, Any], source: tuple[Record, Path] | None) -> Record:
-        if source is not None:
-            old = source[0]["storage"]["volume"]
-            return {**old, "uuid": str(uuid.uuid4()), "snapshots": {}}
-        storages = body.get("storage_instances", [])
-        if len(storages) != 1 or len(storages[0].get("volumes", [])) != 1:
-            raise errors.unprocessable("this simulator has one volume in one storage instance")
-        volume = storages[0]["volumes"][0]
-        schema = {"name": bodies.name, "snapshot_policies": list}
-        bodies.check(volume, {**bodies.volume(self.settings.policies), **schema}, "name", "size")
-        placement = (
-            {"placement_policy": {"path": "/placement_policies/default"}}
-            if self.settings.policies
-            else {"placement_mode": "hybrid"}
-        )
-        return {
-            **placement,
-            "replica_count": 3,
-            **{key: value for key, value in volume.items() if key != "snapshot_policies"},
-            "uuid": str(uuid.uuid4()),
-            "snapshots": {},
-        }
-
-    def _storage_name(self, body: dict[str, Any], source: tuple[Record, Path] | None) -> str:
-        if source is not None:
-            return str(source[0]["storage"]["name"])
-        return str(body["storage_instances"][0].get("name", "storage-1"))
 
 
 def _chap(auth: Record) -> attach.Chap | None:

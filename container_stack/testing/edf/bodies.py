@@ -27,10 +27,10 @@ def uuid(value: Any) -> bool:
 
 
 def within(low: int, high: int) -> Callable[[Any], bool]:
-    """Return a function that tells whether a number lies between these, themselves included."""
+    """Return a function that admits whole numbers from the one to the other."""
 
     def fits(value: Any) -> bool:
-        return isinstance(value, int | float) and type(value) is not bool and low <= value <= high
+        return isinstance(value, int) and type(value) is not bool and low <= value <= high
 
     return fits
 
@@ -48,6 +48,14 @@ AUTH: Schema = {
     "initiator_pswd": str,
     "target_user_name": str,
     "target_pswd": str,
+}
+GROUP: Schema = {"name": str, "members": [REFERENCE]}
+STORAGE_CHANGE: Schema = {
+    "access_control_mode": ACCESS,
+    "acl_policy": ACL,
+    "auth": AUTH,
+    "ip_pool": REFERENCE,
+    "force": bool,
 }
 INSTANCE_CHANGE: Schema = {"admin_state": ADMIN_STATE, "force": bool, "descr": str}
 
@@ -72,22 +80,31 @@ def volume(policies: bool) -> Schema:
     }
 
 
-def app_instance(policies: bool) -> Schema:
-    """Return the schema of a new app instance."""
-    new_volume = {"name": name, "snapshot_policies": list, **volume(policies)}
-    storage = {
+def new_volume(policies: bool) -> Schema:
+    """Return the schema of a volume that is to be made."""
+    changes = {key: value for key, value in volume(policies).items() if key != "restore_point"}
+    return {"name": name, "snapshot_policies": list, **changes}
+
+
+def storage_instance(policies: bool) -> Schema:
+    """Return the schema of a storage instance that is to be made."""
+    return {
         "name": name,
-        "volumes": [new_volume],
+        "volumes": [new_volume(policies)],
         "access_control_mode": ACCESS,
         "ip_pool": REFERENCE,
     }
+
+
+def app_instance(policies: bool) -> Schema:
+    """Return the schema of a new app instance."""
     return {
         "name": name,
         "uuid": uuid,
         "descr": str,
         "create_mode": {"openstack", "normal"},
         "access_control_mode": ACCESS,
-        "storage_instances": [storage],
+        "storage_instances": [storage_instance(policies)],
         "clone_src": REFERENCE,
         "clone_volume_src": REFERENCE,
         "clone_snapshot_src": REFERENCE,

@@ -26,11 +26,11 @@ class Exports(Protocol):
         iqn: str,
         file: Path,
         *,
-        initiators: Iterable[str],
+        initiators: Iterable[str] | None,
         chap: attach.Chap | None,
         writable: bool = True,
     ) -> None:
-        """Let exactly these initiators log in; cut whoever no longer may."""
+        """Let exactly these initiators log in, or all if None; cut whoever no longer may."""
 
     def withdraw(self, iqn: str) -> None:
         """End a target with its sessions."""
@@ -63,7 +63,7 @@ class NoExports:
         iqn: str,
         file: Path,
         *,
-        initiators: Iterable[str],
+        initiators: Iterable[str] | None,
         chap: attach.Chap | None,
         writable: bool = True,
     ) -> None: ...

@@ -8,7 +8,9 @@ that is online ``targets/IQN/lun-0``, as :mod:`container_stack.host.attach_file`
 import contextlib
 import os
 import shutil
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from container_stack.host import sparse
 
@@ -48,6 +50,18 @@ class Files:
         for path in self.directory.glob(f"snapshots/{uuid}-*"):
             sparse.remove(str(path))
 
+    def sweep(self, volumes: Iterable[Mapping[str, Any]]) -> None:
+        """Remove all files and links but those of these volumes and of their snapshots."""
+        kept = set()
+        for each in volumes:
+            kept.add(self.volume(each["uuid"]))
+            kept |= {self.snapshot(each["uuid"], taken) for taken in each["snapshots"]}
+        for name in ("volumes", "snapshots"):
+            for path in set((self.directory / name).iterdir()) - kept:
+                path.unlink()
+        for target in (self.directory / "targets").iterdir():
+            shutil.rmtree(target)
+
     # Snapshots ----------------------------------------------------------------------------
 
     def snapshot(self, uuid: str, timestamp: str) -> Path:
@@ -59,15 +73,12 @@ class Files:
         sparse.copy(str(self.volume(uuid)), str(self.snapshot(uuid, timestamp)))
 
     def restore(self, uuid: str, timestamp: str) -> None:
-        """Put back what a snapshot kept; the file itself stays, as targets hold it open."""
-        with (
-            self.snapshot(uuid, timestamp).open("rb") as kept,
-            self.volume(uuid).open("r+b") as file,
-        ):
-            size = os.fstat(file.fileno()).st_size
-            file.truncate(0)
-            shutil.copyfileobj(kept, file)
-            file.truncate(size)
+        """Put back what a snapshot kept, in a file of the size that the volume has now."""
+        volume = self.volume(uuid)
+        new = volume.with_suffix(".new")
+        sparse.copy(str(self.snapshot(uuid, timestamp)), str(new))
+        os.truncate(new, volume.stat().st_size)
+        os.replace(new, volume)
 
     def drop(self, uuid: str, timestamp: str) -> None:
         """Remove a snapshot; idempotent."""

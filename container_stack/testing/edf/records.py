@@ -13,7 +13,10 @@ Record = dict[str, Any]
 
 
 class Records:
-    """App instances by UUID, tenants by path, initiators by name. Whoever changes one saves it."""
+    """App instances by UUID, tenants by path, initiators and their groups by tenant and name.
+
+    Whoever changes one saves it.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory / "instances"
@@ -22,7 +25,7 @@ class Records:
         self.instances: dict[str, Record] = {}
         self.tenants: dict[str, Record] = {"/root": {"name": "root", "path": "/root"}}
         self.initiators: dict[str, Record] = {}
-        self._load()
+        self.groups: dict[str, Record] = {}
 
     def save(self, instance: Record) -> None:
         """Keep an app instance as it is now."""
@@ -35,10 +38,12 @@ class Records:
         (self._directory / f"{instance['uuid']}.json").unlink(missing_ok=True)
 
     def save_common(self) -> None:
-        """Keep tenants and initiators as they are now."""
-        _write(self._common, {"tenants": self.tenants, "initiators": self.initiators})
+        """Keep all but app instances as it is now."""
+        common = {"tenants": self.tenants, "initiators": self.initiators, "groups": self.groups}
+        _write(self._common, common)
 
-    def _load(self) -> None:
+    def load(self) -> None:
+        """Read what was kept."""
         for path in self._directory.glob("*.json"):
             record = json.loads(path.read_text(encoding="utf-8"))
             self.instances[record["uuid"]] = record
@@ -46,6 +51,7 @@ class Records:
             common = json.loads(self._common.read_text(encoding="utf-8"))
             self.tenants.update(common["tenants"])
             self.initiators.update(common["initiators"])
+            self.groups.update(common["groups"])
 
 
 def _write(path: Path, value: Any) -> None:

@@ -54,7 +54,10 @@ class Shapes:
                 "ips": list(self._array.targets.portals) if online else [],
                 "iqn": storage["iqn"],
             },
-            "active_initiators": [],
+            "active_initiators": [
+                {"path": f"/initiators/{each}"}
+                for each in sorted(set(self._array.targets.sessions(storage["iqn"])))
+            ],
         }
 
     def volume(self, instance: Record) -> Json:
@@ -87,7 +90,9 @@ class Shapes:
         return {
             "path": f"{_storage_path(instance)}/acl_policy",
             "initiators": [{"path": path} for path in instance["storage"]["initiators"]],
-            "initiator_groups": [],
+            "initiator_groups": [
+                {"path": path} for path in instance["storage"]["initiator_groups"]
+            ],
         }
 
     def auth(self, instance: Record) -> Json:
@@ -104,7 +109,20 @@ class Shapes:
         return {"path": f"/initiators/{initiator['id']}", **initiator}
 
     def tenant(self, tenant: Record) -> Json:
-        return {"path": tenant["path"], "name": tenant["name"], "descr": tenant.get("descr", "")}
+        return {
+            "path": f"/tenants{tenant['path']}",
+            "name": tenant["name"],
+            "descr": tenant.get("descr", ""),
+            "parent_path": tenant["path"].rpartition("/")[0],
+        }
+
+    def group(self, group: Record) -> Json:
+        return {
+            "path": f"/initiator_groups/{group['name']}",
+            "name": group["name"],
+            "tenant": group["tenant"],
+            "members": [{"path": path} for path in group["members"]],
+        }
 
     def system(self) -> Json:
         settings = self._array.settings

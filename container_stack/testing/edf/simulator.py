@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from container_stack import exceptions
-from container_stack.host import attach
+from container_stack.host import attach, locks
 from container_stack.testing.edf import access, array, exports, faults
 
 #: Seconds that a key lives.
@@ -77,6 +77,7 @@ class Simulator:
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as undo:
+            undo.callback(os.close, locks.lock(str(self.directory / "lock"), wait=False))
             undo.callback(self._array.targets.stop)
             self._array.start()
             self._serve(undo)
@@ -121,6 +122,7 @@ class Simulator:
                 f"The simulator needs {exc.name}: pip install 'container-stack[simulator]'."
             ) from exc
         api = rest.Api(self._array, self._keys, self.faults, control=self._control)
+        self.port = self.port or _free_port(self.address)
         server = wsgi.Server(
             (self.address, self.port), api, numthreads=THREADS, request_queue_size=64
         )
@@ -132,7 +134,6 @@ class Simulator:
             server.prepare()
         except OSError as exc:
             raise exceptions.Busy(f"{self.address}:{self.port} can't be used: {exc}.") from exc
-        self.port = server.bind_addr[1]
         thread = threading.Thread(target=server.serve, name="edf-simulator", daemon=True)
         thread.start()
         undo.callback(thread.join, 10)
@@ -149,19 +150,40 @@ def _exports(target: str, directory: Path) -> exports.Exports:
     raise exceptions.InvalidRequest(f"There is no target {target!r}; there are tgt and file.")
 
 
+def _free_port(address: str) -> int:
+    """Return a port that nobody listens at.
+
+    Not left to cheroot: one that it finds can't be bound again for a minute after it stopped.
+    """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.create_server((address, 0), family=family) as found:
+        return int(found.getsockname()[1])
+
+
 def _certificate(directory: Path, address: str) -> Any:
-    """Return what makes the server speak TLS, with a new authority and certificate."""
+    """Return what makes the server speak TLS, with a new certificate of the old authority."""
     import trustme
     from cheroot.ssl import builtin
 
-    authority = trustme.CA()
+    public, private = directory / "ca.pem", directory / "ca.key"
+    if public.exists() and private.exists():
+        # Clients that trusted it before a restart trust it now.
+        authority = trustme.CA.from_pem(public.read_bytes(), private.read_bytes())
+    else:
+        authority = trustme.CA()
+        _write_secret(private, authority.private_key_pem.bytes())
+        public.write_bytes(authority.cert_pem.bytes())
     issued = authority.issue_cert(*_names(address))
-    (directory / "ca.pem").write_bytes(authority.cert_pem.bytes())
     chain, key = directory / "server.pem", directory / "server.key"
     chain.write_bytes(b"".join(each.bytes() for each in issued.cert_chain_pems))
-    with open(os.open(key, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(issued.private_key_pem.bytes())
+    _write_secret(key, issued.private_key_pem.bytes())
     return builtin.BuiltinSSLAdapter(str(chain), str(key))
+
+
+def _write_secret(path: Path, text: bytes) -> None:
+    path.unlink(missing_ok=True)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(text)
 
 
 def _names(address: str) -> list[str]:

@@ -28,7 +28,7 @@ _SEGMENT = 262144
 class _Export:
     tid: int
     file: Path
-    initiators: frozenset[str] = frozenset()
+    initiators: frozenset[str] | None = frozenset()
     chap: attach.Chap | None = None
     writable: bool = True
 
@@ -93,20 +93,21 @@ class Targets:
         iqn: str,
         file: Path,
         *,
-        initiators: Iterable[str],
+        initiators: Iterable[str] | None,
         chap: attach.Chap | None = None,
         writable: bool = True,
     ) -> None:
         """Make a target, or change it to what is given here.
 
-        :param initiators: who may log in, and nobody else; whoever is there and may no more is
-            cut off.
+        :param initiators: who may log in, and nobody else; None: everybody. Whoever is there and
+            may no more is cut off.
         :param chap: what logins, from now on, must know; and what the target answers if it has
             ``mutual_*``.
         :raises InvalidRequest: tgt can't express it: a comma in the file's path or a user's name,
             or one CHAP user with two secrets, as its users are those of all its targets.
         """
-        wanted = _Export(0, file, frozenset(initiators), chap, writable)
+        names = None if initiators is None else frozenset(initiators)
+        wanted = _Export(0, file, names, chap, writable)
         with self._lock:
             self._check(iqn, wanted)
             known = self._exports.get(iqn)
@@ -224,15 +225,15 @@ class Targets:
             text = f"user={user}"
             self._order(Mode.ACCOUNT, Operation.BIND, text, tid=export.tid, outgoing=outgoing)
 
-    def _admit(self, iqn: str, initiators: frozenset[str]) -> None:
+    def _admit(self, iqn: str, initiators: frozenset[str] | None) -> None:
         export = self._exports[iqn]
-        for operation, names in (
-            (Operation.UNBIND, export.initiators - initiators),
-            (Operation.BIND, initiators - export.initiators),
-        ):
-            for name in names:
-                self._order(Mode.TARGET, operation, f"initiator-name={name}", tid=export.tid)
+        old, new = _rules(export.initiators), _rules(initiators)
+        for operation, rules in ((Operation.UNBIND, old - new), (Operation.BIND, new - old)):
+            for rule in rules:
+                self._order(Mode.TARGET, operation, rule, tid=export.tid)
         self._exports[iqn] = dataclasses.replace(export, initiators=initiators)
+        if initiators is None:
+            return
         end = time.monotonic() + 10
         while lost := [each for each in self._sessions(iqn) if each.initiator not in initiators]:
             if time.monotonic() > end:
@@ -279,6 +280,13 @@ class Targets:
 
     def _order(self, *arguments: object, **options: object) -> str:
         return self._server.control.order(*arguments, **options)  # type: ignore[arg-type]
+
+
+def _rules(initiators: frozenset[str] | None) -> set[str]:
+    """Return tgt's rules that let these initiators log in, or all."""
+    if initiators is None:
+        return {"initiator-address=ALL"}
+    return {f"initiator-name={name}" for name in initiators}
 
 
 def _accounts(chap: attach.Chap | None) -> set[tuple[str, str, bool]]:
