@@ -37,10 +37,10 @@ def require_packages() -> None:
 
 
 @contextlib.contextmanager
-def database(directory: Path) -> Iterator[str]:
-    """Run MariaDB and yield the SQLAlchemy URL of an empty database ``manila``.
+def database(directory: Path, name: str) -> Iterator[str]:
+    """Run MariaDB and yield the SQLAlchemy URL of an empty database of this name.
 
-    SQLite won't do: Manila 23 locks itself out of it.
+    SQLite won't do: Manila 23 and Glance 33 lock themselves out of it.
     """
     data, port = directory / "mariadb", process.free_port()
     _quietly(
@@ -53,9 +53,9 @@ def database(directory: Path) -> Iterator[str]:
     )
     setup = directory / "mariadb.sql"
     setup.write_text(
-        "CREATE DATABASE manila CHARACTER SET utf8mb3;\n"
-        "CREATE USER manila@127.0.0.1 IDENTIFIED BY 'manila';\n"
-        "GRANT ALL ON manila.* TO manila@127.0.0.1;\n"
+        f"CREATE DATABASE {name} CHARACTER SET utf8mb3;\n"
+        f"CREATE USER {name}@127.0.0.1 IDENTIFIED BY '{name}';\n"
+        f"GRANT ALL ON {name}.* TO {name}@127.0.0.1;\n"
     )
     # It lives for minutes: durability is of no use to it, and flushing takes half the time.
     argv = [
@@ -76,7 +76,7 @@ def database(directory: Path) -> Iterator[str]:
         undo.callback(shutil.rmtree, data, ignore_errors=True)
         server = undo.enter_context(process.Process("mariadb", argv, directory))
         process.wait_for("MariaDB", lambda: process.listens(port), processes=[server])
-        yield f"mysql+pymysql://manila:manila@127.0.0.1:{port}/manila?charset=utf8"
+        yield f"mysql+pymysql://{name}:{name}@127.0.0.1:{port}/{name}?charset=utf8"
 
 
 @contextlib.contextmanager

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real Glance: its API under gunicorn, with SQLite, without Keystone."""
+"""A real Glance: its API under gunicorn, with MariaDB, without Keystone."""
 
 import contextlib
 import dataclasses
@@ -12,10 +12,10 @@ from pathlib import Path
 
 import requests
 
-from . import image_rest, manila, process
+from . import backing, image_rest, manila, process
 
 #: Bytes that all images of one project together may have.
-QUOTA = 300 * 1024**2
+QUOTA = 100 * 1024**2
 
 _PASTE = """
 [composite:glance-api]
@@ -58,6 +58,11 @@ class Glance:
     port: int
     api: process.Process
 
+    @property
+    def config(self) -> Path:
+        """Its configuration file."""
+        return self.directory / "glance-api.conf"
+
     def client(self, project: str = "sailors") -> image_rest.Client:
         """Return a project's client."""
         return image_rest.Client(f"http://127.0.0.1:{self.port}", project, self.api)
@@ -95,26 +100,34 @@ def running(
 
     :param backends: the type and the options of each, by name.
     """
+    backing.require_packages()
     port, log = process.free_port(), directory / "glance.log"
-    _configure(directory, port, log, backends)
-    config = f"--config-file={directory}/glance-api.conf"
-    _run(str(Path(sys.prefix) / "bin/glance-manage"), config, "db_sync")
+    with contextlib.ExitStack() as undo:
+        database = undo.enter_context(backing.database(directory, "glance"))
+        _configure(directory, port, log, database, backends)
+        config = f"--config-file={directory}/glance-api.conf"
+        _run(str(Path(sys.prefix) / "bin/glance-manage"), config, "db_sync")
+        api = undo.enter_context(_api(directory, port))
+        glance = Glance(directory, log, port, api)
+        glance.wait_until_ready()
+        yield glance
+
+
+def _api(directory: Path, port: int) -> process.Process:
     argv = [
         *(sys.executable, "-m", "gunicorn", "glance.wsgi.api:application"),
         *(f"--bind=127.0.0.1:{port}", "--workers=1", "--threads=8", "--timeout=0"),
         "--no-control-socket",
     ]
     environment = {"OS_GLANCE_CONFIG_DIR": str(directory), "PYTHONDONTWRITEBYTECODE": "1"}
-    with process.Process("glance-api", argv, directory, environment=environment) as api:
-        glance = Glance(directory, log, port, api)
-        glance.wait_until_ready()
-        yield glance
+    return process.Process("glance-api", argv, directory, environment=environment)
 
 
 def _configure(
     directory: Path,
     port: int,
     log: Path,
+    database: str,
     backends: Mapping[str, tuple[str, Mapping[str, object]]],
 ) -> None:
     paste, staging, tasks = directory / "paste.ini", directory / "staging", directory / "tasks"
@@ -131,7 +144,7 @@ def _configure(
             "show_multiple_locations": True,
             "user_storage_quota": f"{QUOTA}B",
         },
-        "database": {"connection": f"sqlite:///{directory}/glance.sqlite"},
+        "database": {"connection": database},
         "glance_store": {"default_backend": next(iter(backends))},
         "os_glance_staging_store": {"filesystem_store_datadir": staging},
         "os_glance_tasks_store": {"filesystem_store_datadir": tasks},

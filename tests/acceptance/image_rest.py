@@ -81,16 +81,19 @@ class Client:
         wanted = {"X-Image-Meta-Store": store} if store else {}
         self.call("PUT", f"images/{image}/file", data=data, headers={**_BINARY, **wanted})
 
-    def begin_upload(self, image: str, size: int, store: str) -> http.client.HTTPConnection:
-        """Announce an image's data; send them, or not."""
-        host = self._url.partition("://")[2]
-        connection = http.client.HTTPConnection(host, timeout=30)
+    def begin_upload(self, image: str, size: int | None, store: str) -> "Upload":
+        """Announce an image's data, to be sent later, or not at all.
+
+        :param size: None: don't tell.
+        """
+        connection = http.client.HTTPConnection(self._url.partition("://")[2], timeout=30)
         connection.putrequest("PUT", f"/v2/images/{image}/file")
-        wanted = {"X-Image-Meta-Store": store, "Content-Length": str(size)}
-        for name, value in {**self._identity, **_BINARY, **wanted}.items():
+        length = {"Transfer-Encoding": "chunked"} if size is None else {"Content-Length": str(size)}
+        headers = {**self._identity, **_BINARY, "X-Image-Meta-Store": store, **length}
+        for name, value in headers.items():
             connection.putheader(name, value)
         connection.endheaders()
-        return connection
+        return Upload(connection, chunked=size is None)
 
     def download(self, image: str, byte_range: str = "") -> bytes:
         """Return an image's data.
@@ -117,13 +120,15 @@ class Client:
         body = {"method": {"name": method}, "stores": list(stores)}
         self.call("POST", f"images/{image}/import", body=body)
 
-        def there() -> bool:
-            found = self.show(image)
-            assert not found.get("os_glance_failed_import"), found
-            arrived = set(stores) <= set(found.get("stores", "").split(","))
-            return arrived and found["status"] == "active"
+        def done() -> bool:
+            tasks = self.call("GET", f"images/{image}/tasks").json()["tasks"]
+            assert not [each for each in tasks if each["status"] == "failure"], tasks
+            return all(each["status"] == "success" for each in tasks)
 
-        self.wait(f"image {image} in {stores}", there)
+        self.wait(f"image {image} in {stores}", done)
+        found = self.show(image)
+        assert found["status"] == "active"
+        assert set(stores) <= set(found["stores"].split(",")), found
 
     def delete_from(self, store: str, image: str) -> None:
         """Delete an image's data in one of its stores."""
@@ -134,6 +139,24 @@ class Client:
     ) -> process.Found:
         """Return the first true answer of ``probe``, or fail with Glance's last words."""
         return process.wait_for(what, probe, timeout=timeout, processes=[self._api])
+
+
+class Upload:
+    """An upload under way."""
+
+    def __init__(self, connection: http.client.HTTPConnection, *, chunked: bool) -> None:
+        self._connection = connection
+        self._chunked = chunked
+
+    def send(self, data: bytes) -> None:
+        """Send the next bytes."""
+        if self._chunked:
+            data = b"%x\r\n%b\r\n" % (len(data), data)
+        self._connection.send(data)
+
+    def break_off(self) -> None:
+        """Close the connection, whatever was announced."""
+        self._connection.close()
 
 
 def digests(data: bytes) -> dict[str, str]:

@@ -81,7 +81,7 @@ def control_plane(
     port, conf = process.free_port(), directory / "manila.conf"
     with contextlib.ExitStack() as undo:
         broker = undo.enter_context(backing.broker(directory))
-        database = undo.enter_context(backing.database(directory))
+        database = undo.enter_context(backing.database(directory, "manila"))
         write_config(conf, _common(directory, broker, database), authentication.options())
         _make_schema(conf)
         process.wait_for("RabbitMQ", lambda: process.listens(backing.port_of(broker)))
