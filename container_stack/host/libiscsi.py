@@ -220,6 +220,8 @@ class Connection:
         kind = _REFUSALS.get(int(found[1])) if found else None
         if "CHAP_" in said or "CHAP target" in said:
             kind = exceptions.AccessDenied
+        if "reconnect" in said:  # what is left to say after an answer that makes no sense
+            said = "it breaks the protocol"
         self.failure = _failure(kind, self._iqn, self.portal, why or _printable(said))
 
 

@@ -278,21 +278,21 @@ class AttachContract:
     def test_no_portal_is_told_in_time(self, world: World) -> None:
         world.need(attach_world.PORTALS)
         target = world.make("one", SIZE)
-        with world.attacher(timeout=6.0).attach(target) as device:
+        with world.attacher(timeout=4.0).attach(target) as device:
             for number in (0, 1):
                 world.lose_portal(target, number)
             for action in (
                 lambda: device.read(0, 4096),
                 lambda: device.write(0, bytes(4096)),
-                lambda: world.attacher(timeout=6.0).attach(target),
+                lambda: world.attacher(timeout=4.0).attach(target),
             ):
                 began = time.monotonic()
                 with pytest.raises(exceptions.ArrayUnavailable):
                     action()
-                assert time.monotonic() - began < 12
+                assert time.monotonic() - began < 10
             began = time.monotonic()
             device.close()
-            assert time.monotonic() - began < 12
+            assert time.monotonic() - began < 10
 
     def test_device_recovers_when_its_portals_do(self, world: World) -> None:
         world.need(attach_world.PORTALS)

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent import futures
 
 import pytest
 
@@ -22,17 +23,20 @@ from container_stack.testing.attach_world import MIB
 from . import tgt_world
 
 
+class TestLibiscsi(attach_contract.AttachContract):
+    @pytest.fixture
+    def world(self, tmp_path: pathlib.Path) -> Iterator[tgt_world.TgtWorld]:
+        with tgt_world.TgtWorld(tmp_path) as world:
+            yield world
+
+
 @pytest.fixture
-def world(tmp_path: pathlib.Path) -> Iterator[tgt_world.TgtWorld]:
-    with tgt_world.TgtWorld(tmp_path) as world:
+def world(tmp_path: pathlib.Path) -> Iterator[tgt_world.Meddled]:
+    with tgt_world.Meddled(tmp_path) as world:
         yield world
 
 
-class TestLibiscsi(attach_contract.AttachContract):
-    pass
-
-
-def test_much_is_under_way_at_once(world: tgt_world.TgtWorld) -> None:
+def test_much_is_under_way_at_once(world: tgt_world.Meddled) -> None:
     with world.attacher().attach(world.make("one", 40 * MIB)) as device:
         device.write(0, bytes(8 * MIB))
         assert world.portals[0].most_under_way >= 4
@@ -42,7 +46,7 @@ def test_much_is_under_way_at_once(world: tgt_world.TgtWorld) -> None:
 
 
 def test_portals_may_have_ipv6_addresses(tmp_path: pathlib.Path) -> None:
-    with tgt_world.TgtWorld(tmp_path, "::1") as world:
+    with tgt_world.Meddled(tmp_path, "::1") as world:
         target = world.make("one", MIB)
         assert target.portals[0].startswith("[::1]:")
         with world.attacher().attach(target) as device:
@@ -50,7 +54,7 @@ def test_portals_may_have_ipv6_addresses(tmp_path: pathlib.Path) -> None:
             assert device.read(5, 3) == b"six"
 
 
-def test_volume_is_found_by_its_number(world: tgt_world.TgtWorld) -> None:
+def test_volume_is_found_by_its_number(world: tgt_world.Meddled) -> None:
     target = world.make("one", MIB)
     with world.attacher().attach(dataclasses.replace(target, lun=1)) as device:
         assert device.size == MIB
@@ -58,25 +62,48 @@ def test_volume_is_found_by_its_number(world: tgt_world.TgtWorld) -> None:
         world.attacher().attach(dataclasses.replace(target, lun=7))
 
 
-def test_several_volumes_need_a_number(world: tgt_world.TgtWorld, tmp_path: pathlib.Path) -> None:
+def test_several_volumes_need_a_number(world: tgt_world.Meddled) -> None:
     target = world.make("one", MIB)
-    more = tmp_path / "more.img"
-    more.write_bytes(bytes(2 * MIB))
-    world.tgtadm("logicalunit", "new", "--tid", "1", "--lun", "300", "-b", str(more))
+    world.add(target, 300, 2 * MIB)
     with pytest.raises(exceptions.InvalidRequest, match="2 volumes"):
         world.attacher().attach(target)
     with world.attacher().attach(dataclasses.replace(target, lun=300)) as device:
         assert device.size == 2 * MIB
 
 
-def test_target_without_a_volume_is_told(world: tgt_world.TgtWorld) -> None:
+def test_volume_that_is_exchanged_for_a_larger_one_is_the_same(world: tgt_world.Meddled) -> None:
+    target, data = world.make("one", 4 * MIB), os.urandom(MIB)
+    with world.attacher().attach(target) as device, futures.ThreadPoolExecutor(1) as threads:
+        stop = threading.Event()
+
+        def use() -> int:
+            count = 0
+            while not stop.is_set():
+                device.write(count % 7, data)
+                assert device.read(count % 7, MIB) == data
+                count += 1
+            return count
+
+        uses = threads.submit(use)
+        try:
+            for size in (5 * MIB, 7 * MIB, 9 * MIB):
+                world.remove(target)
+                time.sleep(0.2)
+                world.add(target, 1, size)
+                assert device.refresh() == size
+        finally:
+            stop.set()
+        assert uses.result(30)
+
+
+def test_target_without_a_volume_is_told(world: tgt_world.Meddled) -> None:
     target = world.make("one", MIB)
-    world.tgtadm("logicalunit", "delete", "--tid", "1", "--lun", "1")
+    world.remove(target)
     with pytest.raises(exceptions.NotFound):
         world.attacher().attach(target)
 
 
-def test_write_protected_volume_is_read_only(world: tgt_world.TgtWorld) -> None:
+def test_write_protected_volume_is_read_only(world: tgt_world.Meddled) -> None:
     target = world.make("one", MIB)
     with world.attacher().attach(target) as device:
         world.set(target, "readonly=1")
@@ -85,7 +112,7 @@ def test_write_protected_volume_is_read_only(world: tgt_world.TgtWorld) -> None:
         assert device.read(0, 1) == b"\0"
 
 
-def test_offline_volume_is_unavailable_and_comes_back(world: tgt_world.TgtWorld) -> None:
+def test_offline_volume_is_unavailable_and_comes_back(world: tgt_world.Meddled) -> None:
     target = world.make("one", MIB)
     with world.attacher().attach(target) as device:
         world.set(target, "removable=1,online=0")
@@ -97,7 +124,7 @@ def test_offline_volume_is_unavailable_and_comes_back(world: tgt_world.TgtWorld)
         assert device.read(0, 1) == b"x"
 
 
-def test_closing_leaves_no_session_thread_or_descriptor(world: tgt_world.TgtWorld) -> None:
+def test_closing_leaves_no_session_thread_or_descriptor(world: tgt_world.Meddled) -> None:
     target, attacher = world.direct(world.make("one", MIB)), world.attacher()
     attacher.attach(target).close()
     before = threading.active_count(), len(os.listdir("/proc/self/fd"))
@@ -112,7 +139,7 @@ def test_closing_leaves_no_session_thread_or_descriptor(world: tgt_world.TgtWorl
     _wait_for(lambda: (threading.active_count(), len(os.listdir("/proc/self/fd"))) <= before)
 
 
-def test_forgotten_device_is_detached(world: tgt_world.TgtWorld) -> None:
+def test_forgotten_device_is_detached(world: tgt_world.Meddled) -> None:
     device = world.attacher().attach(world.make("one", MIB))
     assert world.sessions() == 1
     del device
@@ -120,7 +147,7 @@ def test_forgotten_device_is_detached(world: tgt_world.TgtWorld) -> None:
     _wait_for(lambda: world.sessions() == 0)
 
 
-def test_killed_process_leaves_nothing(world: tgt_world.TgtWorld) -> None:
+def test_killed_process_leaves_nothing(world: tgt_world.Meddled) -> None:
     target = world.make("one", 40 * MIB)
     script = f"""
 from container_stack.host import attach, attach_libiscsi
@@ -141,7 +168,7 @@ while True:
         device.write(0, b"free")
 
 
-def test_fork_neither_uses_nor_disturbs_its_parents_device(world: tgt_world.TgtWorld) -> None:
+def test_fork_neither_uses_nor_disturbs_its_parents_device(world: tgt_world.Meddled) -> None:
     with world.attacher().attach(world.make("one", MIB)) as device:
         device.write(0, b"parent")
         child = os.fork()
@@ -157,7 +184,7 @@ def test_fork_neither_uses_nor_disturbs_its_parents_device(world: tgt_world.TgtW
         assert device.read(0, 6) == b"parent"
 
 
-def test_one_that_is_closed_while_others_use_it_ends_them(world: tgt_world.TgtWorld) -> None:
+def test_one_that_is_closed_while_others_use_it_ends_them(world: tgt_world.Meddled) -> None:
     device = world.attacher().attach(world.make("one", 40 * MIB))
     ended = []
 

@@ -38,8 +38,8 @@ PASSING = {
 
 
 @pytest.fixture
-def world(tmp_path: pathlib.Path) -> Iterator[tgt_world.TgtWorld]:
-    with tgt_world.TgtWorld(tmp_path) as world:
+def world(tmp_path: pathlib.Path) -> Iterator[tgt_world.Meddled]:
+    with tgt_world.Meddled(tmp_path) as world:
         yield world
 
 
@@ -64,13 +64,8 @@ class Forger:
         return portal.failure(pdu, *self._answer)
 
 
-def _meddle(world: tgt_world.TgtWorld, meddler: portal.Meddler | None) -> None:
-    for each in world.portals:
-        each.meddle = meddler
-
-
 @pytest.mark.parametrize("trouble", PASSING)
-def test_passing_trouble_is_not_noticed(world: tgt_world.TgtWorld, trouble: str) -> None:
+def test_passing_trouble_is_not_noticed(world: tgt_world.Meddled, trouble: str) -> None:
     data = os.urandom(3 * MIB)
     with world.attacher().attach(world.make("one", 8 * MIB)) as device:
         for opcode, action in (
@@ -79,20 +74,20 @@ def test_passing_trouble_is_not_noticed(world: tgt_world.TgtWorld, trouble: str)
             (FLUSH, device.flush),
         ):
             forger = Forger(opcode, 5 if opcode != FLUSH else 3, *PASSING[trouble])
-            _meddle(world, forger)
+            world.meddle(forger)
             assert action() in (None, True)
             assert not forger.times
 
 
 @pytest.mark.parametrize("trouble", PASSING)
-def test_lasting_trouble_is_told_in_time(world: tgt_world.TgtWorld, trouble: str) -> None:
+def test_lasting_trouble_is_told_in_time(world: tgt_world.Meddled, trouble: str) -> None:
     with world.attacher(timeout=3.0).attach(world.make("one", MIB)) as device:
-        _meddle(world, Forger(READ, 10**6, *PASSING[trouble]))
+        world.meddle(Forger(READ, 10**6, *PASSING[trouble]))
         began = time.monotonic()
         with pytest.raises((exceptions.ArrayUnavailable, exceptions.NotFound)):
             device.read(0, 512)
         assert time.monotonic() - began < 5
-        _meddle(world, None)
+        world.meddle(None)
         assert device.read(0, 512) == bytes(512)
 
 
@@ -110,31 +105,31 @@ def test_lasting_trouble_is_told_in_time(world: tgt_world.TgtWorld, trouble: str
     ],
 )
 def test_answer_becomes_an_error_of_ours_and_the_device_goes_on(
-    world: tgt_world.TgtWorld, answer: tuple[int, int, int], error: type[Exception]
+    world: tgt_world.Meddled, answer: tuple[int, int, int], error: type[Exception]
 ) -> None:
     with world.attacher().attach(world.make("one", 8 * MIB)) as device:
-        _meddle(world, Forger(WRITE, 3, *answer))
+        world.meddle(Forger(WRITE, 3, *answer))
         began = time.monotonic()
         with pytest.raises(error) as refusal:
             device.write(0, bytes(4 * MIB))
         assert time.monotonic() - began < 5
         assert str(refusal.value).endswith(".")
-        _meddle(world, None)
+        world.meddle(None)
         device.write(0, b"on")
         assert device.read(0, 2) == b"on"
 
 
-def test_target_without_a_cache_needs_no_flush(world: tgt_world.TgtWorld) -> None:
+def test_target_without_a_cache_needs_no_flush(world: tgt_world.Meddled) -> None:
     with world.attacher().attach(world.make("one", MIB)) as device:
-        _meddle(world, Forger(FLUSH, 1, CHECK, 0x05, 0x2000))
+        world.meddle(Forger(FLUSH, 1, CHECK, 0x05, 0x2000))
         device.flush()
-        _meddle(world, Forger(FLUSH, 1, CHECK, 0x03, 0x0C00))
+        world.meddle(Forger(FLUSH, 1, CHECK, 0x03, 0x0C00))
         with pytest.raises(exceptions.ArrayUnavailable):
             device.flush()
 
 
 def test_refusal_that_comes_before_the_data_were_sent_is_survived(
-    world: tgt_world.TgtWorld,
+    world: tgt_world.Meddled,
 ) -> None:
     def refuse(pdu: bytes) -> bytes | None:
         return portal.refusal(pdu, CHECK, 0x07, 0x2707) if pdu[32] == WRITE else None
@@ -149,13 +144,13 @@ def test_refusal_that_comes_before_the_data_were_sent_is_survived(
             for number, each in enumerate(world.portals):
                 each.preempt = None
                 # The target misses the commands that it never saw.
-                world.lose_portal(target, number)
-                world.regain_portal(target, number)
+                world.lose_portal(number)
+                world.regain_portal(number)
             device.write(0, b"on")
             assert device.read(0, 2) == b"on"
 
 
-def test_answer_with_fewer_bytes_than_asked_for_is_no_answer(world: tgt_world.TgtWorld) -> None:
+def test_answer_with_fewer_bytes_than_asked_for_is_no_answer(world: tgt_world.Meddled) -> None:
     def swallow(opcode: int, pdu: bytes) -> bytes | None:
         if opcode != READ:
             return pdu
@@ -164,20 +159,20 @@ def test_answer_with_fewer_bytes_than_asked_for_is_no_answer(world: tgt_world.Tg
         return bytes(header)
 
     with world.attacher().attach(world.make("one", MIB)) as device:
-        _meddle(world, swallow)
+        world.meddle(swallow)
         with pytest.raises(exceptions.ArrayUnavailable):
             device.read(0, 8192)
 
 
 @pytest.mark.parametrize("number", [0, 1])
-def test_silent_portal_is_left_for_the_other(world: tgt_world.TgtWorld, number: int) -> None:
+def test_silent_portal_is_left_for_the_other(world: tgt_world.Meddled, number: int) -> None:
     target = world.make("one", 40 * MIB)
     data = os.urandom(8 * MIB)
     with world.attacher(timeout=6.0).attach(target) as device:
         if number:
-            world.lose_portal(target, 0)
+            world.lose_portal(0)
             device.read(0, 1)
-            world.regain_portal(target, 0)
+            world.regain_portal(0)
         world.portals[number].frozen = True
         began = time.monotonic()
         device.write(100, data)
@@ -194,7 +189,7 @@ def test_silent_portal_is_left_for_the_other(world: tgt_world.TgtWorld, number: 
 
 
 def test_portal_that_hangs_up_after_every_command_does_not_burn_the_processor(
-    world: tgt_world.TgtWorld,
+    world: tgt_world.Meddled,
 ) -> None:
     def hang_up(_opcode: int, _pdu: bytes) -> bytes:
         raise OSError
@@ -273,7 +268,7 @@ def _drip(peer: socket.socket) -> None:
 
 @pytest.mark.parametrize("behave", [_say_nothing, _babble, _send_zeros, _redirect_for_ever, _drip])
 def test_impostor_is_given_up_in_time(
-    world: tgt_world.TgtWorld, behave: Callable[[socket.socket], None]
+    world: tgt_world.Meddled, behave: Callable[[socket.socket], None]
 ) -> None:
     impostor = Impostor(behave)
     began = time.monotonic()
@@ -286,7 +281,7 @@ def test_impostor_is_given_up_in_time(
         assert device.read(0, 1) == b"\0"
 
 
-def test_redirected_login_follows_once(world: tgt_world.TgtWorld) -> None:
+def test_redirected_login_follows_once(world: tgt_world.Meddled) -> None:
     real = world.make("one", MIB)
 
     def send_away(peer: socket.socket) -> None:
@@ -301,7 +296,7 @@ def test_redirected_login_follows_once(world: tgt_world.TgtWorld) -> None:
     impostor.close()
 
 
-def test_bits_that_flip_on_their_way_break_no_process(world: tgt_world.TgtWorld) -> None:
+def test_bits_that_flip_on_their_way_break_no_process(world: tgt_world.Meddled) -> None:
     target = world.make("one", MIB)
     flips = random.Random(7)
 
@@ -314,7 +309,7 @@ def test_bits_that_flip_on_their_way_break_no_process(world: tgt_world.TgtWorld)
             broken[at] ^= 1 << flips.randrange(8)
         return bytes(broken)
 
-    _meddle(world, flip)
+    world.meddle(flip)
     script = f"""
 import faulthandler, random, time
 from container_stack import exceptions
