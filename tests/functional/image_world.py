@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from container_stack import exceptions
-from container_stack.host import attach, attach_choose, attach_shared, sparse
-from container_stack.imagestore import edf, inventory, journal, service
+from container_stack.host import attach, attach_choose, sparse
+from container_stack.imagestore import assembly, edf, inventory, journal, service
 from container_stack.testing.edf import simulator
 
 GIB = 1024**3
@@ -128,26 +128,32 @@ class World:
         )
 
     def journal(self, host: str = "one") -> journal.Journal:
-        return journal.Journal(str(self.directory / host), "array")
-
-    def options(self, host: str = "one") -> attach.Options:
-        initiator = f"iqn.2026-01.org.example:{host}"
-        return dataclasses.replace(self.array.options, initiator=initiator)
+        endpoint = self.endpoint
+        return journal.Journal(str(self.directory / host), endpoint.url, endpoint.tenant_path)
 
     def attacher(self, host: str = "one") -> attach.Attacher:
-        way = {"file": "file", "tgt": "libiscsi"}[self.target]
-        return attach_choose.choose(way, self.options(host))
+        settings = self.settings(host)
+        return attach_choose.choose(settings.attacher, settings.attach_options)
 
-    def store(self, host: str = "one", **settings: Any) -> service.ImageStore:
+    def settings(self, host: str = "one", **more: Any) -> assembly.Settings:
+        """Return what makes a store of a host, in whatever process."""
+        initiator = f"iqn.2026-01.org.example:{host}"
+        settings = assembly.Settings(
+            name="test",
+            endpoint=self.endpoint,
+            state_dir=str(self.directory / host),
+            attacher={"file": "file", "tgt": "libiscsi"}[self.target],
+            attach_options=dataclasses.replace(self.array.options, initiator=initiator),
+        )
+        return dataclasses.replace(settings, **more)
+
+    def store(self, host: str = "one", **more: Any) -> service.ImageStore:
         """Return a store as another process of a host would make it."""
-        shared = attach_shared.SharedAttachments(self.attacher(host))
-        client = edf.Client(self.endpoint)
-        return service.ImageStore(client, shared, self.journal(host), **settings)
+        return assembly.open_images(self.settings(host, **more))
 
-    def fateful(self, fate: Fate, **settings: Any) -> service.ImageStore:
+    def fateful(self, fate: Fate) -> service.ImageStore:
         attacher = FatefulAttacher(self.attacher(), fate)
-        client = FatefulClient(self.endpoint, fate)
-        return service.ImageStore(client, attacher, self.journal(), **settings)
+        return service.ImageStore(FatefulClient(self.endpoint, fate), attacher, self.journal())
 
     def inventory(self, host: str = "one") -> inventory.Inventory:
         return inventory.Inventory(edf.Client(self.endpoint), self.journal(host))
