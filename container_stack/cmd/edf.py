@@ -5,13 +5,13 @@ import argparse
 import os
 import secrets
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from cliff import command
 
 from container_stack import exceptions
-from container_stack.testing.edf import simulator
+from container_stack.testing.edf import faults, simulator
 
 GIB = 1024**3
 HTTP, HTTPS = 7717, 7718
@@ -80,6 +80,22 @@ class Simulator(command.Command):
             "(default: %(default)s)",
         )
         parser.add_argument(
+            "--key-lifetime",
+            type=float,
+            default=simulator.KEY_LIFETIME,
+            metavar="SECONDS",
+            help="after which clients must log in again (default: %(default)g)",
+        )
+        parser.add_argument(
+            "--fault",
+            action="append",
+            default=[],
+            type=_fault,
+            metavar="KIND[,NAME=VALUE...]",
+            help="make a fault from the start, such as http_error,status=503,times=3,path=/login; "
+            f"may be given again; kinds: {', '.join(faults.KINDS)}",
+        )
+        parser.add_argument(
             "--control",
             action="store_true",
             help="let whoever reaches it make faults, at the path /control/faults",
@@ -92,6 +108,8 @@ class Simulator(command.Command):
         signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             with _simulator(parsed_args) as array:
+                for kind, values in parsed_args.fault:
+                    _arm(array, kind, values)
                 self._tell(array, parsed_args)
                 while True:
                     signal.pause()
@@ -131,8 +149,21 @@ def _simulator(args: argparse.Namespace) -> simulator.Simulator:
         password=password,
         capacity=args.capacity,
         sw_version=args.sw_version,
+        key_lifetime=args.key_lifetime,
         control=args.control,
     )
+
+
+def _fault(text: str) -> tuple[str, dict[str, str]]:
+    kind, *pairs = text.split(",")
+    return kind, {name: value for name, _, value in (pair.partition("=") for pair in pairs)}
+
+
+def _arm(array: simulator.Simulator, kind: str, values: Mapping[str, str]) -> None:
+    try:
+        array.faults.arm(kind, values)
+    except ValueError as exc:
+        raise exceptions.InvalidRequest(f"The fault {kind} can't be made: {exc}.") from exc
 
 
 def _options(array: simulator.Simulator, args: argparse.Namespace) -> Iterator[tuple[str, object]]:
