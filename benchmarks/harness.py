@@ -6,6 +6,9 @@ import statistics
 import time
 from collections.abc import Callable
 
+#: Whether the benchmarks are only tried: sizes may be smaller then, and ratios mean nothing.
+smoke = False
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Claim:
