@@ -18,12 +18,14 @@ from container_stack.testing.edf import simulator
 MIB = 1024**2
 GIB = 1024**3
 PIECE = 8 * MIB
+#: Bytes that a benchmark may fill; volumes are thin.
+SPACE = 10 * GIB
 
 
 def place() -> "tempfile.TemporaryDirectory[str]":
     """Return a new directory: in memory where that is large, so that no disk sets the pace."""
     memory = "/dev/shm"
-    roomy = os.path.isdir(memory) and shutil.disk_usage(memory).free > 10 * GIB
+    roomy = os.path.isdir(memory) and shutil.disk_usage(memory).free > 2 * SPACE
     return tempfile.TemporaryDirectory(prefix="cs-bench-", dir=memory if roomy else None)
 
 
@@ -39,7 +41,7 @@ def array() -> Iterator[simulator.Simulator]:
         filesystems = filesystem.Filesystems(runner)
         storage = loop.LoopStorage(runner, filesystems)
         undo.callback(storage.delete, "array")
-        storage.create("array", 40 * GIB, owner="bench")
+        storage.create("array", SPACE, owner="bench")
         mounted = str(directory / "fs" / "mounts" / "array")
         filesystems.mount(storage.activate("array"), mounted, "xfs")
         undo.callback(filesystems.unmount, mounted)
