@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One Manila for the whole session, and the back end under test once for each user."""
+"""One Manila and one Glance for the whole session, with the back ends under test."""
 
 import os
 from collections.abc import Iterator
 
 import pytest
 
-from . import account, cifs, manila, process
+from . import account, arrays, cifs, image_world, manila, process
 
 
 @pytest.fixture(scope="session")
@@ -39,3 +39,32 @@ def share(shares: cifs.Cifs, network: str) -> Iterator[cifs.Made]:
     """A share of 1 GiB without rules."""
     with shares.share(network) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[image_world.World]:
+    """Glance and its arrays; in the end none of their processes is left."""
+    directory = tmp_path_factory.mktemp("glance")
+    with image_world.running(directory) as running:
+        yield running
+    assert process.mentioning(str(directory)) == []
+
+
+@pytest.fixture(params=["wire", "direct"])
+def store(request: pytest.FixtureRequest) -> str:
+    """The name of a store."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def array(world: image_world.World, store: str) -> Iterator[arrays.Array]:
+    """That store's array, without faults in the end."""
+    yield world.arrays[store]
+    world.arrays[store].simulator.faults.clear()
+
+
+@pytest.fixture(scope="session")
+def data() -> bytes:
+    """The data of an image."""
+    return image_world.make_data()
