@@ -62,14 +62,18 @@ class LibiscsiAttacher(attach.Attacher):
         return {"libiscsi": libiscsi_abi.SONAME}
 
     def attach(self, target: attach.Target, *, read_only: bool = False) -> attach.BlockDevice:
+        deadline = time.monotonic() + self._timeout
         session = Session(target, self._initiator, self._timeout)
         try:
-            lun = _find_disk(session) if target.lun is None else scsi.encode_lun(target.lun)
-            device = LibiscsiDevice(session, lun, read_only)
+            if target.lun is None:
+                lun = _find_disk(session, deadline)
+            else:
+                lun = scsi.encode_lun(target.lun)
+            device = LibiscsiDevice(session, lun, read_only, deadline)
         except BaseException:
             session.close()
             raise
-        LOG.info("Attached %(target)s by libiscsi", {"target": target.iqn})
+        LOG.debug("Attached %(target)s by libiscsi", {"target": target.iqn})
         return device
 
 
@@ -95,22 +99,27 @@ class Session:
         weakref.finalize(self, self._inbox.close).atexit = False
 
     def run(
-        self, lun: int, commands: Sequence[scsi.Command], *, patient: bool = True
+        self, lun: int, commands: Sequence[scsi.Command], deadline: float | None = None
     ) -> list[scsi.Answer]:
         """Return the answers to commands that may be executed in any order.
 
-        :param patient: keep trying for the whole timeout, instead of every portal once.
+        :param deadline: on the monotonic clock; with one, every portal is tried just once.
+            Without, they are tried again until the timeout is over.
         :raises ArrayUnavailable: there is no answer in time; likewise AccessDenied and NotFound.
         """
         if not commands:
             return []
-        deadline = time.monotonic() + self._timeout
-        request = iscsi_requests.Request(lun, commands, deadline, patient=patient)
+        end = deadline or time.monotonic() + self._timeout
+        request = iscsi_requests.Request(lun, commands, end, patient=deadline is None)
         self._inbox.put(request)
         return request.wait(self._timeout + 10)
 
     def ask(
-        self, lun: int, make: Callable[[int], bytes], length: int, *, patient: bool = True
+        self,
+        lun: int,
+        make: Callable[[int], bytes],
+        length: int,
+        deadline: float | None = None,
     ) -> bytes:
         """Return what a target says, filled up with zeros.
 
@@ -119,7 +128,7 @@ class Session:
         buffer = bytes(length)
         pin = pinned.Pin(buffer)
         command = scsi.Command(make(length), pin.address, length, memory=pin)
-        self.check(self.run(lun, [command], patient=patient))
+        self.check(self.run(lun, [command], deadline))
         return buffer
 
     def check(self, answers: Sequence[scsi.Answer]) -> None:
@@ -138,12 +147,12 @@ class Session:
 class LibiscsiDevice(attach.BlockDevice):
     """A volume at the end of a session."""
 
-    def __init__(self, session: Session, lun: int, read_only: bool) -> None:
+    def __init__(self, session: Session, lun: int, read_only: bool, deadline: float) -> None:
         self._session = session
         self._lun = lun
         self._read_only = read_only
         self._locks = attach_ranges.RangeLocks()
-        self._size, self._block = self._capacity(patient=False)
+        self._size, self._block = self._capacity(deadline)
 
     @property
     def size(self) -> int:
@@ -181,8 +190,8 @@ class LibiscsiDevice(attach.BlockDevice):
     def close(self) -> None:
         self._session.close()
 
-    def _capacity(self, *, patient: bool = True) -> tuple[int, int]:
-        answer = self._session.ask(self._lun, scsi.read_capacity, 32, patient=patient)
+    def _capacity(self, deadline: float | None = None) -> tuple[int, int]:
+        answer = self._session.ask(self._lun, scsi.read_capacity, 32, deadline)
         return scsi.parse_capacity(answer)
 
     def _around(self, start: int, end: int) -> tuple[int, int]:
@@ -229,12 +238,10 @@ class LibiscsiDevice(attach.BlockDevice):
         return scsi.Command(cdb, pin.address + at, length, writes, pin)
 
 
-def _find_disk(session: Session) -> int:
+def _find_disk(session: Session, deadline: float) -> int:
     """Return the number of the only unit that is a disk: LUN 0 may be a controller."""
-    listed = scsi.parse_luns(session.ask(0, scsi.report_luns, 4096, patient=False))
-    disks = [
-        lun for lun in listed if scsi.is_disk(session.ask(lun, scsi.inquiry, 36, patient=False))
-    ]
+    listed = scsi.parse_luns(session.ask(0, scsi.report_luns, 4096, deadline))
+    disks = [lun for lun in listed if scsi.is_disk(session.ask(lun, scsi.inquiry, 36, deadline))]
     if not disks:
         raise exceptions.NotFound(f"{session.name} has no volume.")
     if len(disks) > 1:
