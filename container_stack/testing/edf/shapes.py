@@ -136,7 +136,7 @@ class Shapes:
             "name": "simulator",
             "sw_version": settings.sw_version,
             "total_capacity": settings.capacity,
-            "available_capacity": max(settings.capacity - used, 0),
+            "available_capacity": 0 if self._array.full() else max(settings.capacity - used, 0),
             "op_state": "available",
             "health": "ok",
         }
