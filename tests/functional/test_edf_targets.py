@@ -214,11 +214,12 @@ def test_volume_is_withdrawn_from_under_commands(targets, file):
 
 def test_volume_grows_while_it_is_read_and_written(targets, file):
     targets.export(IQN, file, initiators=[ME])
-    stop = threading.Event()
+    stop, attached = threading.Event(), threading.Barrier(3)
 
     def use(offset: int) -> int:
         data, count = os.urandom(4 * MIB), 0
         with device(targets) as mine:
+            attached.wait(10)
             while not stop.is_set():
                 mine.write(offset, data)
                 assert mine.read(offset, len(data)) == data
@@ -227,6 +228,7 @@ def test_volume_grows_while_it_is_read_and_written(targets, file):
 
     with concurrent.futures.ThreadPoolExecutor(2) as threads:
         uses = [threads.submit(use, number * 8 * MIB) for number in range(2)]
+        attached.wait(10)
         try:
             for number in range(40):
                 os.truncate(file, (65 + number) * MIB)

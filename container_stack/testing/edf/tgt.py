@@ -14,7 +14,7 @@ from pathlib import Path
 
 from container_stack import exceptions
 from container_stack.host import attach
-from container_stack.testing.edf import tgt_control, tgtd
+from container_stack.testing.edf import tgt_control, tgt_export, tgtd
 from container_stack.testing.edf.tgt_control import Mode, Operation
 
 LUN = 1
@@ -22,15 +22,8 @@ LUN = 1
 PLACEHOLDER = "iqn.2013-05.com.daterainc:nobody"
 #: Bytes in one PDU from an initiator; tgtd's default of 8 KiB makes writes slow.
 _SEGMENT = 262144
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Export:
-    tid: int
-    file: Path
-    initiators: frozenset[str] | None = frozenset()
-    chap: attach.Chap | None = None
-    writable: bool = True
+#: Seconds that initiators may keep a unit busy before they are cut off, and that it may take then.
+_PATIENCE, _LIMIT = 3.0, 30.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -47,13 +40,15 @@ class Targets:
     :param addresses: where it listens, at a free port each; they stay the same while it runs.
     """
 
+    guarded = True
+
     def __init__(
         self, directory: Path, addresses: Sequence[str] = ("127.0.0.1", "127.0.0.2")
     ) -> None:
         self._server = tgtd.Server(directory, addresses)
         self._addresses = tuple(addresses)
         self._lock = threading.RLock()
-        self._exports: dict[str, _Export] = {}
+        self._exports: dict[str, tgt_export.Export] = {}
         self._portals: tuple[str, ...] = ()
         self._lost: set[int] = set()
 
@@ -107,9 +102,10 @@ class Targets:
             or one CHAP user with two secrets, as its users are those of all its targets.
         """
         names = None if initiators is None else frozenset(initiators)
-        wanted = _Export(0, file, names, chap, writable)
+        wanted = tgt_export.Export(0, file, names, chap, writable)
         with self._lock:
-            self._check(iqn, wanted)
+            others = {name: each for name, each in self._exports.items() if name != iqn}
+            tgt_export.check(wanted, others.values())
             known = self._exports.get(iqn)
             if known is not None and (known.file, known.writable) != (file, writable):
                 self.withdraw(iqn)
@@ -129,19 +125,21 @@ class Targets:
                 return
             self._admit(iqn, frozenset())
             self._set_chap(iqn, None)
-            tid = self._exports[iqn].tid
-            self._when_idle(Mode.TARGET, Operation.DELETE, tid=tid, force=True)
+            self._delete(iqn, Mode.TARGET, force=True)
             del self._exports[iqn]
 
     def grew(self, iqn: str) -> None:
-        """Let a target have the size that its file has now; sessions and commands live on."""
+        """Let a target have the size that its file has now; sessions live on.
+
+        tgt can't let a unit grow, and so exchanges it for a larger one as soon as it has nothing
+        to do. Who gives it no peace is cut off, to log in again. Until the new one is there, for
+        less than a millisecond, commands are told that there is no such unit.
+        """
         with self._lock:
             export = self._exports.get(iqn)
-            if export is None:
-                return
-            # Three steps in one order, and so nobody's command comes between them.
-            text = f"targetOps online=0,path={export.file},online=1,"
-            self._order(Mode.UNIT, Operation.UPDATE, text, tid=export.tid, lun=LUN)
+            if export is not None:
+                self._delete(iqn, Mode.UNIT, lun=LUN)
+                self._add_unit(export)
 
     def sessions(self, iqn: str) -> list[str]:
         """Return the names of the initiators that are logged in, one for each session."""
@@ -174,21 +172,7 @@ class Targets:
 
     # Steps --------------------------------------------------------------------------------
 
-    def _check(self, iqn: str, wanted: _Export) -> None:
-        if "," in str(wanted.file):
-            raise exceptions.InvalidRequest(f"tgt can't use {wanted.file}: there is a comma in it.")
-        secrets: dict[str, str] = {}
-        others = [each.chap for name, each in self._exports.items() if name != iqn]
-        for chap in (*others, wanted.chap):
-            for user, secret, _outgoing in _accounts(chap):
-                if "," in user:
-                    raise exceptions.InvalidRequest("tgt can't use a CHAP user with a comma.")
-                if secrets.setdefault(user, secret) != secret:
-                    raise exceptions.InvalidRequest(
-                        f"tgt can't have two secrets of the CHAP user {user!r}."
-                    )
-
-    def _make(self, iqn: str, wanted: _Export) -> _Export:
+    def _make(self, iqn: str, wanted: tgt_export.Export) -> tgt_export.Export:
         """Make a target that nobody may use yet."""
         tid = max((each.tid for each in self._exports.values()), default=1) + 1
         self._order(Mode.TARGET, Operation.NEW, f"targetname={iqn}", tid=tid)
@@ -196,25 +180,29 @@ class Targets:
         self._exports[iqn] = made
         size = f"MaxRecvDataSegmentLength={_SEGMENT}"
         self._order(Mode.TARGET, Operation.UPDATE, size, tid=tid)
-        store = f"path={wanted.file},bstype=rdwr"
-        self._order(Mode.UNIT, Operation.NEW, store, tid=tid, lun=LUN)
-        kind = f"targetOps thin_provisioning=1,readonly={int(not wanted.writable)},"
-        self._order(Mode.UNIT, Operation.UPDATE, kind, tid=tid, lun=LUN)
+        self._add_unit(made)
         return made
+
+    def _add_unit(self, export: tgt_export.Export) -> None:
+        store = f"path={export.file},bstype=rdwr"
+        self._order(Mode.UNIT, Operation.NEW, store, tid=export.tid, lun=LUN)
+        kind = f"targetOps thin_provisioning=1,readonly={int(not export.writable)},"
+        self._order(Mode.UNIT, Operation.UPDATE, kind, tid=export.tid, lun=LUN)
 
     def _set_chap(self, iqn: str, chap: attach.Chap | None) -> None:
         export = self._exports[iqn]
-        old, new = _accounts(export.chap), _accounts(chap)
+        changed = dataclasses.replace(export, chap=chap)
+        old, new = export.accounts, changed.accounts
         others = {
             user
             for name, each in self._exports.items()
             if name != iqn
-            for user, _secret, _outgoing in _accounts(each.chap)
+            for user, _secret, _outgoing in each.accounts
         }
         for user, _secret, outgoing in old - new:
             text = f"user={user}"
             self._order(Mode.ACCOUNT, Operation.UNBIND, text, tid=export.tid, outgoing=outgoing)
-        self._exports[iqn] = dataclasses.replace(export, chap=chap)
+        self._exports[iqn] = changed
         kept = others | {user for user, _secret, _outgoing in old & new}
         for user in {user for user, _secret, _outgoing in old - new} - kept:
             self._order(Mode.ACCOUNT, Operation.DELETE, f"user={user}")
@@ -227,11 +215,12 @@ class Targets:
 
     def _admit(self, iqn: str, initiators: frozenset[str] | None) -> None:
         export = self._exports[iqn]
-        old, new = _rules(export.initiators), _rules(initiators)
+        changed = dataclasses.replace(export, initiators=initiators)
+        old, new = export.rules, changed.rules
         for operation, rules in ((Operation.UNBIND, old - new), (Operation.BIND, new - old)):
             for rule in rules:
                 self._order(Mode.TARGET, operation, rule, tid=export.tid)
-        self._exports[iqn] = dataclasses.replace(export, initiators=initiators)
+        self._exports[iqn] = changed
         if initiators is None:
             return
         end = time.monotonic() + 10
@@ -265,35 +254,22 @@ class Targets:
                 found.append(_Session(sid, cid, value.split(" ")[0]))
         return found
 
-    def _when_idle(self, mode: Mode, operation: Operation, *, tid: int, force: bool) -> None:
-        """Give an order again while commands, whose sessions are gone, are still under way."""
-        end = time.monotonic() + 30
+    def _delete(self, iqn: str, mode: Mode, **which: object) -> None:
+        """Delete a target or its unit once no command is under way; else tgt refuses."""
+        tid, started = self._exports[iqn].tid, time.monotonic()
         while True:
+            waited = time.monotonic() - started
             try:
-                self._order(mode, operation, tid=tid, force=force)
+                self._order(mode, Operation.DELETE, tid=tid, **which)
             except tgt_control.Refusal as exc:
-                if exc.code != tgt_control.UNIT_ACTIVE or time.monotonic() > end:
+                if exc.code != tgt_control.UNIT_ACTIVE or waited > _LIMIT:
                     raise
-                time.sleep(0.01)
             else:
                 return
+            if waited > _PATIENCE:
+                for each in self._sessions(iqn):
+                    self._cut(tid, each)
+            time.sleep(0.0005)
 
     def _order(self, *arguments: object, **options: object) -> str:
         return self._server.control.order(*arguments, **options)  # type: ignore[arg-type]
-
-
-def _rules(initiators: frozenset[str] | None) -> set[str]:
-    """Return tgt's rules that let these initiators log in, or all."""
-    if initiators is None:
-        return {"initiator-address=ALL"}
-    return {f"initiator-name={name}" for name in initiators}
-
-
-def _accounts(chap: attach.Chap | None) -> set[tuple[str, str, bool]]:
-    """Return user, secret, and whether it is the target who shows that it knows the secret."""
-    if chap is None:
-        return set()
-    found = {(chap.user, chap.secret, False)}
-    if chap.mutual_user:
-        found.add((chap.mutual_user, chap.mutual_secret, True))
-    return found
