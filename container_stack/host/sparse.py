@@ -24,16 +24,17 @@ def make(path: str, size: int) -> None:
         os.close(fd)
 
 
-def copy(source: str, target: str) -> bool:
-    """Copy a file, onto the disk, and return whether the copy shares blocks with its source.
+def copy(source: str, target: str, *, durable: bool = True) -> bool:
+    """Copy a file and return whether the copy shares blocks with its source.
 
     :param target: a leftover there is replaced; after a failure there is none.
+    :param durable: return when the copy is on the disk.
     :raises NoSpace: the file system is full.
     """
     remove(target)
     with contextlib.ExitStack() as undo:
         undo.callback(remove, target)
-        shared = _copy(source, target)
+        shared = _copy(source, target, durable)
         undo.pop_all()
     return shared
 
@@ -58,7 +59,7 @@ def can_share(directory: str) -> bool:
         return _share(one.fileno(), two.fileno())
 
 
-def _copy(source: str, target: str) -> bool:
+def _copy(source: str, target: str, durable: bool) -> bool:
     with contextlib.ExitStack() as stack:
         old = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
         stack.callback(os.close, old)
@@ -68,7 +69,8 @@ def _copy(source: str, target: str) -> bool:
             shared = _share(old, new)
             if not shared:
                 _copy_data(old, new)
-            os.fsync(new)
+            if durable:
+                os.fsync(new)
         except OSError as exc:
             if exc.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise exceptions.NoSpace(f"No space for a copy of {source}.") from exc

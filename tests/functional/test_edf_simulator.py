@@ -534,6 +534,51 @@ def test_snapshot_is_put_back(array, rest, image):
     assert rest.call("PUT", VOLUME, {"restore_point": "1.5"}).status_code == 404
 
 
+def write_much(file):
+    """Write what takes longer to copy than a request takes; return its last byte's place."""
+    with file.open("r+b") as volume:
+        for _ in range(300):
+            volume.write(random.randbytes(MIB))
+    return 300 * MIB - 1
+
+
+def test_snapshot_that_is_still_copied_does_not_see_what_is_written_next(tmp_path):
+    with simulator.Simulator(tmp_path) as array:
+        rest = Rest(array)
+        image = rest.data("POST", "/app_instances", new_image(NAME))
+        rest.data("PUT", INSTANCE, {"admin_state": "online"})
+        rest.data("POST", "/initiators", {"id": ME, "name": "a host"})
+        uuid_ = image["storage_instances"][0]["volumes"][0]["uuid"]
+        file = array.directory / "volumes" / f"{uuid_}.img"
+        last = write_much(file)
+        began = time.monotonic()
+        snapshot = rest.data("POST", f"{VOLUME}/snapshots", {})
+        assert time.monotonic() - began < 0.2
+        acl = {"initiators": [{"path": f"/initiators/{ME}"}], "initiator_groups": []}
+        rest.data("PUT", f"{STORAGE}/acl_policy", acl)
+        with device(rest.data("GET", STORAGE)["access"]) as disk:
+            old = disk.read(last, 1)
+            disk.write(last, b"?")
+        (kept,) = (array.directory / "snapshots").iterdir()
+        with kept.open("rb") as opened:
+            opened.seek(last)
+            assert opened.read(1) == old
+        rest.data("DELETE", snapshot["path"])
+        assert not list((array.directory / "snapshots").iterdir())
+
+
+@pytest.mark.parametrize("what", ["the snapshot", "the app instance"])
+def test_what_is_deleted_while_it_is_copied_leaves_nothing(tmp_path, what):
+    with simulator.Simulator(tmp_path, target="file") as array:
+        rest = Rest(array)
+        image = rest.data("POST", "/app_instances", new_image(NAME))
+        uuid_ = image["storage_instances"][0]["volumes"][0]["uuid"]
+        write_much(array.directory / "volumes" / f"{uuid_}.img")
+        snapshot = rest.data("POST", f"{VOLUME}/snapshots", {})
+        rest.data("DELETE", snapshot["path"] if what == "the snapshot" else INSTANCE)
+    assert not list((tmp_path / "snapshots").iterdir())
+
+
 # Access by iSCSI ----------------------------------------------------------------------------
 
 

@@ -166,7 +166,7 @@ class Access:
     def change_group(self, tenant: str, name: str, body: Any) -> Record:
         """Give a group other members."""
         bodies.check(body, {"members": bodies.GROUP["members"]}, "members")
-        with self._array.lock:
+        with self._array.settled():
             return self._set_members(self.group(tenant, name), body["members"])
 
     def delete_group(self, tenant: str, name: str) -> None:
@@ -206,7 +206,7 @@ class Access:
             self.set_acl(instance, body["acl_policy"])
         if "auth" in body:
             self.set_auth(instance, body["auth"])
-        with self._array.changing(instance), self._array.shown(instance):
+        with self._array.reaching(instance), self._array.shown(instance):
             storage = instance["storage"]
             mode = body.get("access_control_mode", storage["access_control_mode"])
             storage["access_control_mode"] = mode
@@ -215,7 +215,7 @@ class Access:
         """Replace an access list."""
         bodies.check(body, bodies.ACL)
         tenant = instance["tenant"]
-        with self._array.changing(instance), self._array.shown(instance):
+        with self._array.reaching(instance), self._array.shown(instance):
             storage = instance["storage"]
             storage["initiators"] = self._known(tenant, body.get("initiators", []))
             groups = dict.fromkeys(each["path"] for each in body.get("initiator_groups", []))
@@ -226,7 +226,7 @@ class Access:
     def set_auth(self, instance: Record, body: Any) -> None:
         """Ask initiators for a secret, or for none."""
         bodies.check(body, bodies.AUTH)
-        with self._array.changing(instance), self._array.shown(instance):
+        with self._array.reaching(instance), self._array.shown(instance):
             auth = {**instance["storage"]["auth"], **body}
             needed = {"none": 0, "chap": 1, "mchap": 2}[auth["type"]]
             pairs = (("target_user_name", "target_pswd"), ("initiator_user_name", "initiator_pswd"))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from container_stack.host import attach
-from container_stack.testing.edf import bodies, drafts, errors, exports, files, records
+from container_stack.testing.edf import bodies, copies, drafts, errors, exports, files, records
 
 GIB = 1024**3
 
@@ -49,6 +49,7 @@ class Array:
         self.records = records.Records(directory)
         self.files = files.Files(directory)
         self.targets = targets
+        self.copies = copies.Copies()
         #: Tells whether it has no room, whatever its capacity.
         self.full: Callable[[], bool] = lambda: False
         self._transit: dict[str, float] = {}
@@ -60,9 +61,20 @@ class Array:
         """Export what was online when it ended, and remove what it had only begun."""
         self.records.load()
         self.files.sweep(each["storage"]["volume"] for each in self.records.instances.values())
+        for instance in self.records.instances.values():
+            self._finish_snapshots(instance)
         self.targets.start()
         for instance in self.records.instances.values():
             self.show(instance)
+
+    def _finish_snapshots(self, instance: Record) -> None:
+        """Copy what was to be copied when it ended; nobody could write since."""
+        volume = instance["storage"]["volume"]
+        for timestamp, taken in volume["snapshots"].items():
+            if not taken["copied"]:
+                self.files.take(volume["uuid"], timestamp)
+                taken["copied"] = True
+                self.records.save(instance)
 
     # App instances ------------------------------------------------------------------------
 
@@ -73,6 +85,27 @@ class Array:
             if self.records.instances.get(instance["uuid"]) is not instance:
                 raise errors.not_found(f"/app_instances/{instance['name']}")
             yield
+
+    @contextlib.contextmanager
+    def reaching(self, instance: Record) -> Iterator[None]:
+        """Do the same to change who can write to a volume, once its snapshots are whole."""
+        uuid = instance["storage"]["volume"]["uuid"]
+        while True:
+            self.copies.settle(uuid)
+            with self.changing(instance):
+                if not self.copies.busy(uuid):
+                    yield
+                    return
+
+    @contextlib.contextmanager
+    def settled(self) -> Iterator[None]:
+        """Let nobody else change anything, once all snapshots are whole."""
+        while True:
+            self.copies.settle()
+            with self.lock:
+                if not self.copies.busy():
+                    yield
+                    return
 
     def find(self, tenant: str, name: str) -> Record:
         """Return the app instance of a name or UUID in a tenant."""
@@ -102,6 +135,7 @@ class Array:
             if source is None:
                 self.files.create(volume["uuid"], volume["size"] * GIB)
             else:
+                self.copies.settle(source.instance["storage"]["volume"]["uuid"])
                 self.files.copy(source.file, volume["uuid"], volume["size"] * GIB)
             with self.lock:
                 self.records.save(made)
@@ -115,7 +149,7 @@ class Array:
     def change(self, instance: Record, body: dict[str, Any]) -> None:
         """Bring an app instance online or offline, or describe it."""
         bodies.check(body, bodies.INSTANCE_CHANGE)
-        with self.changing(instance):
+        with self.reaching(instance):
             changed: Record = {k: body[k] for k in ("admin_state", "descr") if k in body}
             if changed.get("admin_state", instance["admin_state"]) != instance["admin_state"]:
                 if changed["admin_state"] == "offline" and not body.get("force"):
@@ -180,6 +214,12 @@ class Array:
             group = self.records.groups.get(f"{instance['tenant']} {path.rpartition('/')[2]}")
             paths += group["members"] if group else []
         return [path.removeprefix("/initiators/") for path in paths]
+
+    def can_be_written(self, instance: Record) -> bool:
+        """Tell whether anybody can write to a volume as things are."""
+        if instance["admin_state"] != "online":
+            return False
+        return self._admitted(instance) != [] or not self.targets.guarded
 
     def _refuse_in_use(self, instance: Record) -> None:
         if found := self.targets.sessions(instance["storage"]["iqn"]):

@@ -12,6 +12,10 @@ class Exports(Protocol):
     """Targets, by name (IQN). Every method is idempotent."""
 
     @property
+    def guarded(self) -> bool:
+        """Whether only who may log in gets at a volume."""
+
+    @property
     def portals(self) -> tuple[str, ...]:
         """Where they are logged in to."""
 
@@ -51,6 +55,7 @@ class Exports(Protocol):
 class NoExports:
     """No targets at all: volumes are reached as files."""
 
+    guarded = False
     portals = ("127.0.0.1:3260", "127.0.0.2:3260")
 
     def start(self) -> None:

@@ -2,7 +2,8 @@
 """The simulator's volumes as sparse files, and the links by which they are found.
 
 Below one directory: ``volumes/UUID.img``, ``snapshots/UUID-TIMESTAMP.img``, and for each volume
-that is online ``targets/IQN/lun-0``, as :mod:`container_stack.host.attach_file` wants it.
+that is online ``targets/IQN/lun-0``, as :mod:`container_stack.host.attach_file` wants it. They
+outlive the process, and not a loss of power.
 """
 
 import contextlib
@@ -33,7 +34,7 @@ class Files:
 
     def copy(self, source: Path, uuid: str, size: int) -> None:
         """Make the file of a new volume with the data of another file."""
-        sparse.copy(str(source), str(self.volume(uuid)))
+        sparse.copy(str(source), str(self.volume(uuid)), durable=False)
         self.grow(uuid, size)
 
     def grow(self, uuid: str, size: int) -> None:
@@ -70,13 +71,13 @@ class Files:
 
     def take(self, uuid: str, timestamp: str) -> None:
         """Keep a volume's data as they are now."""
-        sparse.copy(str(self.volume(uuid)), str(self.snapshot(uuid, timestamp)))
+        sparse.copy(str(self.volume(uuid)), str(self.snapshot(uuid, timestamp)), durable=False)
 
     def restore(self, uuid: str, timestamp: str) -> None:
         """Put back what a snapshot kept, in a file of the size that the volume has now."""
         volume = self.volume(uuid)
         new = volume.with_suffix(".new")
-        sparse.copy(str(self.snapshot(uuid, timestamp)), str(new))
+        sparse.copy(str(self.snapshot(uuid, timestamp)), str(new), durable=False)
         os.truncate(new, volume.stat().st_size)
         os.replace(new, volume)
 

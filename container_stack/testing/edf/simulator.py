@@ -79,6 +79,7 @@ class Simulator:
         with contextlib.ExitStack() as undo:
             undo.callback(os.close, locks.lock(str(self.directory / "lock"), wait=False))
             undo.callback(self._array.targets.stop)
+            undo.callback(self._array.copies.settle)
             self._array.start()
             self._serve(undo)
             self._undo = undo.pop_all()

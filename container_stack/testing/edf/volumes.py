@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Volumes of a simulated array, and their snapshots.
 
-A snapshot is a copy: it takes as long as that takes, and what is written meanwhile may be in it
-or not.
+A snapshot is a copy. Where nobody can write to the volume it is made afterwards, before anybody
+can; else it takes as long as that takes, and what is written meanwhile may be in it or not.
 """
 
 import contextlib
@@ -11,6 +11,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from container_stack import exceptions
 from container_stack.testing.edf import array, bodies, errors, records
 
 Record = records.Record
@@ -27,7 +28,7 @@ class Volumes:
         """Grow a volume, move it, or put back a snapshot."""
         bodies.check(body, bodies.volume(self._array.settings.policies))
         volume = instance["storage"]["volume"]
-        with self._array.changing(instance):
+        with self._array.reaching(instance):
             if "size" in body:
                 self._resize(instance, body["size"])
             if "restore_point" in body:
@@ -39,23 +40,42 @@ class Volumes:
     def take_snapshot(self, instance: Record, body: dict[str, Any]) -> str:
         """Snapshot a volume; return the timestamp."""
         bodies.check(body, bodies.SNAPSHOT)
-        volume = instance["storage"]["volume"]
-        with self._array.changing(instance):
-            if body.get("uuid") in {each["uuid"] for each in volume["snapshots"].values()}:
-                raise errors.conflict(f"A snapshot {body['uuid']} exists")
-            taken = {"uuid": body.get("uuid") or str(uuid.uuid4()), "size": volume["size"]}
         now = time.time_ns()
         timestamp = f"{now // 10**9}.{now % 10**9:09}"
-        with contextlib.ExitStack() as undo:
-            undo.callback(self._files.drop, volume["uuid"], timestamp)
-            with contextlib.suppress(FileNotFoundError):  # deleted meanwhile, as is seen below
-                self._files.take(volume["uuid"], timestamp)
-            with self._array.changing(instance):
-                volume["snapshots"][timestamp] = taken
-                self._array.begin(timestamp)
-                self._array.records.save(instance)
-            undo.pop_all()
+        with self._array.changing(instance):
+            volume = instance["storage"]["volume"]
+            if body.get("uuid") in {each["uuid"] for each in volume["snapshots"].values()}:
+                raise errors.conflict(f"A snapshot {body['uuid']} exists")
+            identifier = body.get("uuid") or str(uuid.uuid4())
+            taken = {"uuid": identifier, "size": volume["size"], "copied": False}
+            volume["snapshots"][timestamp] = taken
+            self._array.begin(timestamp)
+            self._array.records.save(instance)
+            later = not self._array.can_be_written(instance)
+            self._array.copies.begin(volume["uuid"], lambda: self._copy(instance, timestamp))
+        if not later:
+            self._array.copies.settle(volume["uuid"])
+            if timestamp not in instance["storage"]["volume"]["snapshots"]:
+                raise errors.full()
         return timestamp
+
+    def _copy(self, instance: Record, timestamp: str) -> None:
+        """Copy what a snapshot is to keep; where that can't be, there is no such snapshot."""
+        identifier, copied = instance["storage"]["volume"]["uuid"], False
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._files.drop, identifier, timestamp)
+            with contextlib.suppress(exceptions.NoSpace, OSError):
+                self._files.take(identifier, timestamp)
+                copied = True
+            # Either may have been deleted meanwhile.
+            with contextlib.suppress(errors.ApiError), self._array.changing(instance):
+                snapshots = instance["storage"]["volume"]["snapshots"]
+                if copied and timestamp in snapshots:
+                    snapshots[timestamp]["copied"] = True
+                    undo.pop_all()
+                else:
+                    snapshots.pop(timestamp, None)
+                self._array.records.save(instance)
 
     def drop_snapshot(self, instance: Record, timestamp: str) -> None:
         """Delete a snapshot."""
