@@ -21,7 +21,7 @@ LUN = 1
 #: tgtd hangs up on everybody while it has no target at all; this one is nobody's.
 PLACEHOLDER = "iqn.2013-05.com.daterainc:nobody"
 #: Bytes in one PDU from an initiator; tgtd's default of 8 KiB makes writes slow.
-_SEGMENT = 262144
+_SEGMENT = 1024**2
 #: Seconds that initiators may keep a unit busy before they are cut off, and that it may take then.
 _PATIENCE, _LIMIT = 3.0, 30.0
 
