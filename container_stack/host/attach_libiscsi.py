@@ -27,8 +27,8 @@ from container_stack.host import (
 
 LOG = logging.getLogger(__name__)
 
-#: Bytes of one command: small enough for every target, and the fastest that was measured.
-PIECE = 512 * 1024
+#: Bytes of one command. Larger ones are slower: what is in flight then leaves the caches.
+PIECE = 256 * 1024
 #: Bytes of the commands that have one deadline together.
 BATCH = 32 * 1024**2
 
