@@ -56,7 +56,7 @@ class Helper:
         with ours:
             with theirs:
                 self._send(request, theirs)
-            ours.settimeout(request.timeout + SLACK)
+            ours.settimeout(request.timeout + brick_wire.HOST + SLACK)
             message: bytes = b""
             descriptors: list[int] = []
             with contextlib.suppress(OSError):

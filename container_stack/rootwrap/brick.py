@@ -14,7 +14,6 @@ import contextlib
 import dataclasses
 import json
 import logging
-import math
 import os
 import select
 import selectors
@@ -27,8 +26,8 @@ from collections.abc import Callable, Mapping
 from container_stack import exceptions
 from container_stack.rootwrap import brick_target, brick_wire, config
 
-#: Seconds that detaching may take when nobody waits for it.
-GRACE = 60.0
+#: Seconds that a target may take to be detached when nobody waits for it.
+GRACE = 30.0
 #: Signals that also reach who waits for uploads to end: the caller's going is what counts.
 _IGNORED = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 _ACTIONS: Mapping[str, Callable[[brick_wire.Request], brick_target.Reply]] = {
@@ -162,7 +161,7 @@ def _work(request: brick_wire.Request, answer: socket.socket | None) -> None:
     try:
         os.setpgid(0, 0)
         # Its default action ends the process, whatever it is at.
-        signal.setitimer(signal.ITIMER_REAL, max(1, math.ceil(request.timeout)))
+        signal.setitimer(signal.ITIMER_REAL, request.timeout + brick_wire.HOST)
         brick_target.preload()
         values, descriptors = _ACTIONS[request.action](request)
         if answer is not None:
@@ -188,7 +187,8 @@ def _failure(exc: Exception) -> dict[str, str]:
 
 
 def _overran(request: brick_wire.Request) -> Exception:
-    text = f"{request.iqn or 'The initiator'} didn't answer within {request.timeout:g} s."
+    seconds = request.timeout + brick_wire.HOST
+    text = f"{request.iqn or 'The initiator'} wasn't done with within {seconds:g} s."
     return exceptions.ArrayUnavailable(text)
 
 

@@ -29,8 +29,9 @@ FAIL_OVER = 5
 #: A session that was ended is gone after so many seconds at most.
 ENDED = 10
 #: Exit codes of iscsiadm (open-iscsi, include/iscsi_err.h): refused for good, which tgt also says
-#: to initiators that its list doesn't hold; refused for who we are; logged in already.
-_FATAL, _DENIED, _EXISTS = 19, 24, 15
+#: to initiators that its list doesn't hold; refused for who we are; logged in already; no login
+#: in time.
+_FATAL, _DENIED, _EXISTS, _NO_LOGIN = 19, 24, 15, 8
 
 
 def version() -> str:
@@ -83,6 +84,16 @@ def has(iqn: str, portal: str) -> bool:
     return False
 
 
+def answers(portal: str, request: brick_wire.Request) -> bool:
+    """Tell whether somebody listens at a portal."""
+    address, port = _halves(portal)
+    try:
+        socket.create_connection((address, int(port)), timeout=request.timeout / 4).close()
+    except OSError:
+        return False
+    return True
+
+
 def log_in(request: brick_wire.Request) -> None:
     """Log in to a target: through every portal that answers for multipath, else through one.
 
@@ -108,10 +119,13 @@ def log_in(request: brick_wire.Request) -> None:
 
 def log_out(iqn: str) -> None:
     """End every session with a target, and forget it."""
-    for words in (("--logout",), ("-o", "delete")):
-        # There is none: what we want.
+    node = ("-m", "node", "-T", iqn)
+    if sessions(iqn):
+        # It may be gone by now.
         with contextlib.suppress(exceptions.CommandFailed):
-            _iscsiadm("-m", "node", "-T", iqn, *words)
+            _iscsiadm(*node, "--logout")
+    if any(_records(iqn)):
+        _iscsiadm(*node, "-o", "delete")
     deadline = time.monotonic() + ENDED
     while sessions(iqn):
         if time.monotonic() > deadline:
@@ -161,12 +175,9 @@ def is_map(device: str) -> bool:
 
 
 def _log_in(request: brick_wire.Request, portal: str) -> None:
-    address, port = _halves(portal)
-    try:
+    if not answers(portal, request):
         # iscsid would try a closed port again until its patience ends.
-        socket.create_connection((address, int(port)), timeout=request.timeout / 4).close()
-    except OSError as exc:
-        raise exceptions.ArrayUnavailable(f"The portal {portal} doesn't answer: {exc}.") from exc
+        raise exceptions.ArrayUnavailable(f"The portal {portal} doesn't answer.")
     node = ("-m", "node", "-T", request.iqn, "-p", portal)
     try:
         _iscsiadm(*node, "-o", "new")
@@ -177,14 +188,30 @@ def _log_in(request: brick_wire.Request, portal: str) -> None:
             return
         with contextlib.suppress(exceptions.CommandFailed):
             _iscsiadm(*node, "-o", "delete")
-        if exc.exit_code == _DENIED:
-            text = f"The target {request.iqn} refuses our CHAP secret or initiator."
-            raise exceptions.AccessDenied(text) from exc
-        if exc.exit_code == _FATAL:
-            text = f"{portal} has no target {request.iqn} for this host's initiator."
-            raise exceptions.NotFound(text) from exc
-        text = f"The portal {portal} doesn't let us in: {exc.stderr}"
-        raise exceptions.ArrayUnavailable(text) from exc
+        raise _reason(exc, request, portal) from exc
+
+
+def _reason(
+    failure: exceptions.CommandFailed, request: brick_wire.Request, portal: str
+) -> exceptions.ContainerStackError:
+    """Return why a login failed."""
+    code = failure.exit_code
+    if code == _DENIED or (code == _FATAL and request.mutual_secret):
+        return exceptions.AccessDenied(
+            f"The target {request.iqn} and this host refuse each other's name or CHAP secret."
+        )
+    if code == _FATAL or (code == _NO_LOGIN and not _offers(portal, request.iqn)):
+        return exceptions.NotFound(f"{portal} has no target {request.iqn} for this initiator.")
+    return exceptions.ArrayUnavailable(f"The portal {portal} doesn't let us in: {failure.stderr}")
+
+
+def _offers(portal: str, iqn: str) -> bool:
+    """Tell whether a portal may have a target. (LIO is "unavailable" to who asks for others.)"""
+    words = ("-m", "discovery", "-t", "sendtargets", "-o", "nonpersistent", "-p", portal)
+    try:
+        return iqn in _iscsiadm(*words).split()
+    except exceptions.CommandFailed:
+        return True
 
 
 def _write_record(request: brick_wire.Request, portal: str) -> None:

@@ -77,8 +77,9 @@ def connect(request: brick_wire.Request) -> Reply:
             holder = os.open(marker, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             undo.callback(_leave, request, marker)
             undo.callback(os.close, holder)
+            path = _share(request, holder) or _attach(request, holder)
             fcntl.flock(holder, fcntl.LOCK_SH)
-            device = _open(_attach(request), request)
+            device = _open(path, request)
             undo.pop_all()
             return {}, [device, holder]
 
@@ -106,7 +107,30 @@ def disconnect(request: brick_wire.Request) -> Reply:
         return {}, []
 
 
-def _attach(request: brick_wire.Request) -> str:
+def _share(request: brick_wire.Request, holder: int) -> str:
+    """Return the path of the device if another has it open, else nothing.
+
+    os-brick isn't asked: if it failed, it would take the device from the other.
+    """
+    if _alone(holder):
+        return ""
+    if not any(brick_session.answers(each, request) for each in request.portals):
+        raise exceptions.ArrayUnavailable(f"No portal of {request.iqn} answers.")
+    return os.pread(holder, 256, 0).decode()
+
+
+def _alone(holder: int) -> bool:
+    try:
+        fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _attach(request: brick_wire.Request, holder: int) -> str:
+    if brick_session.sessions(request.iqn):
+        # Of one that was killed, and perhaps of another life of the target.
+        _detach(request)
     brick_session.log_in(request)
     brick_session.scan(request)
     try:
@@ -117,20 +141,23 @@ def _attach(request: brick_wire.Request) -> str:
         raise exceptions.NotFound(f"The volume of {request.iqn} appeared and went.")
     if request.multipath and not brick_session.is_map(device):
         raise exceptions.HostNotReady(f"multipathd made no map of {device}; see its configuration.")
+    os.truncate(holder, 0)
+    os.pwrite(holder, device.encode(), 0)
     return device
 
 
 def _leave(request: brick_wire.Request, marker: Path) -> None:
     with open(marker, "rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return
-        # Without a device's path nothing is flushed: who wrote has done so, or gave up.
-        with contextlib.suppress(*_errors()):
-            _connector(request).disconnect_volume(_properties(request), None, force=True)
-        brick_session.log_out(request.iqn)
-        marker.unlink()
+        if _alone(file.fileno()):
+            _detach(request)
+            marker.unlink()
+
+
+def _detach(request: brick_wire.Request) -> None:
+    # Without a device's path nothing is flushed: who wrote has done so, or gave up.
+    with contextlib.suppress(*_errors()):
+        _connector(request).disconnect_volume(_properties(request), None, force=True)
+    brick_session.log_out(request.iqn)
 
 
 def _open(path: str, request: brick_wire.Request) -> int:

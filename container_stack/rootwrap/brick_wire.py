@@ -14,6 +14,8 @@ from container_stack import exceptions
 
 #: What can be asked for: what this host has; an open device; the size after growth; its end.
 ACTIONS = ("check", "connect", "resize", "disconnect")
+#: Seconds that this host's own part of a request may take: processes, udev, multipathd.
+HOST = 20.0
 #: Bytes that one message has at most.
 LIMIT = 65536
 
@@ -33,7 +35,7 @@ class Request:
     :param portals: ``address:port`` each, IPv6 addresses in brackets.
     :param lun: the volume's number, or None for the only one.
     :param user: CHAP, with ``secret``; ``mutual_*`` for the other direction.
-    :param timeout: seconds after which it is given up.
+    :param timeout: seconds that the target may take.
     """
 
     action: str
