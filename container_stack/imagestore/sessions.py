@@ -94,7 +94,8 @@ class Sessions:
             self._client.wait_available(name)
             try:
                 return self._attacher.attach(self._client.target(name), read_only=read_only)
-            except exceptions.AccessDenied:
+            except (exceptions.AccessDenied, exceptions.NotFound):
+                # Some targets tell a stranger that they don't exist.
                 if attempt == ATTEMPTS:
                     raise
                 LOG.debug("%(name)s refused us; asking once more", {"name": name})
