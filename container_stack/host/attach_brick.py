@@ -28,15 +28,22 @@ import shlex
 import shutil
 import sys
 import threading
+import time
 import uuid
-from collections.abc import Iterator, Mapping
-from typing import Self
+from collections.abc import Callable, Iterator, Mapping
+from typing import Self, TypeVar
 
 from container_stack import exceptions
 from container_stack.host import attach, attach_ranges, brick_helper, direct
 from container_stack.rootwrap import brick_wire, commands, config, executor
 
 LOG = logging.getLogger(__name__)
+
+#: Seconds between repetitions of what failed: a target that exchanges its volume for a larger one
+#: has none for a moment (tgt), which the kernel takes for a failure.
+PAUSES = (0.02, 0.1, 0.5)
+
+_Result = TypeVar("_Result")
 
 
 class BrickAttacher(attach.Attacher):
@@ -120,7 +127,7 @@ class _BrickDevice(attach.BlockDevice):
     def read(self, offset: int, length: int) -> bytes:
         attach_ranges.check(self._size, offset, length)
         with self._using():
-            return self._direct.read(offset, length)
+            return self._patiently(lambda: self._direct.read(offset, length))
 
     def write(self, offset: int, data: attach.Buffer) -> None:
         view = memoryview(data).cast("B")
@@ -128,7 +135,7 @@ class _BrickDevice(attach.BlockDevice):
         if self._request.read_only:
             raise exceptions.InvalidRequest(f"{self._request.iqn} is attached for reading only.")
         with self._using():
-            self._direct.write(offset, view)
+            self._patiently(lambda: self._direct.write(offset, view))
 
     def flush(self) -> None:
         with self._using():
@@ -156,6 +163,16 @@ class _BrickDevice(attach.BlockDevice):
             LOG.warning("%(iqn)s isn't detached: %(why)s", {"iqn": iqn, "why": exc})
         else:
             LOG.info("Detached %(iqn)s", {"iqn": iqn})
+
+    def _patiently(self, action: Callable[[], _Result]) -> _Result:
+        for pause in PAUSES:
+            try:
+                return action()
+            except OSError as exc:
+                if exc.errno != errno.EIO:
+                    raise
+                time.sleep(pause)
+        return action()
 
     @contextlib.contextmanager
     def _using(self) -> Iterator[None]:
@@ -202,6 +219,7 @@ def _connect(options: attach.Options, target: attach.Target, read_only: bool) ->
         multipath=options.multipath,
         read_only=read_only,
         timeout=float(options.timeout),
+        host=brick_wire.HOST,
     )
 
 

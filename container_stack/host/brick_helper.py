@@ -56,7 +56,7 @@ class Helper:
         with ours:
             with theirs:
                 self._send(request, theirs)
-            ours.settimeout(request.timeout + brick_wire.HOST + SLACK)
+            ours.settimeout(request.deadline + SLACK)
             message: bytes = b""
             descriptors: list[int] = []
             with contextlib.suppress(OSError):
@@ -79,7 +79,9 @@ class Helper:
     def _send(self, request: brick_wire.Request, answer: socket.socket) -> None:
         with self._lock:
             if self._pid != os.getpid():
-                # A child's own helper: the parent's detaches when the parent goes.
+                # A child has a helper of its own; the parent's detaches when the parent goes.
+                if self._control is not None:
+                    self._control.close()
                 self._control = self._process = None
             for attempt in (1, 2):
                 if self._control is None:

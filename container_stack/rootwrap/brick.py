@@ -78,7 +78,8 @@ class _Job:
         code = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
         if self._answer is not None:
             if code < 0:
-                _send(self._answer, _failure(_overran(self.request)), [])
+                with contextlib.suppress(OSError):
+                    _send(self._answer, _failure(_overran(self.request)), [])
             self._answer.close()
         return code == 0
 
@@ -109,11 +110,14 @@ class _Helper:
             self._control.close()
             self._detach_all()
             return
-        answer = socket.socket(fileno=descriptors[0])
+        try:
+            answer = socket.socket(fileno=descriptors[0])
+        except (IndexError, OSError):
+            return  # who can't be answered isn't served
         try:
             request = brick_wire.decode(message)
         except exceptions.InvalidRequest as exc:
-            with answer:
+            with answer, contextlib.suppress(OSError):
                 _send(answer, _failure(exc), [])
             return
         if request.action == "connect":
@@ -161,7 +165,7 @@ def _work(request: brick_wire.Request, answer: socket.socket | None) -> None:
     try:
         os.setpgid(0, 0)
         # Its default action ends the process, whatever it is at.
-        signal.setitimer(signal.ITIMER_REAL, request.timeout + brick_wire.HOST)
+        signal.setitimer(signal.ITIMER_REAL, request.deadline)
         brick_target.preload()
         values, descriptors = _ACTIONS[request.action](request)
         if answer is not None:
@@ -187,9 +191,8 @@ def _failure(exc: Exception) -> dict[str, str]:
 
 
 def _overran(request: brick_wire.Request) -> Exception:
-    seconds = request.timeout + brick_wire.HOST
-    text = f"{request.iqn or 'The initiator'} wasn't done with within {seconds:g} s."
-    return exceptions.ArrayUnavailable(text)
+    what = request.iqn or "The initiator"
+    return exceptions.ArrayUnavailable(f"{what} wasn't done with within {request.deadline:g} s.")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sessions of this host's iSCSI initiator, as the kernel and open-iscsi keep them.
-
-open-iscsi's records are written as files: iscsiadm takes a CHAP secret as an argument only, where
-every user of the host could read it.
-"""
+"""The sessions of this host's iSCSI initiator, as the kernel and open-iscsi keep them."""
 
 import contextlib
 import os
@@ -11,21 +7,16 @@ import re
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from container_stack import exceptions
-from container_stack.rootwrap import brick_wire
+from container_stack.rootwrap import brick_record, brick_wire
 
 INITIATOR_NAME = Path("/etc/iscsi/initiatorname.iscsi")
 SESSIONS = Path("/sys/class/iscsi_session")
 TRANSPORT = Path("/sys/class/iscsi_transport/tcp")
 #: Where iscsid, or systemd for it, listens.
 DAEMON = "@ISCSIADM_ABSTRACT_NAMESPACE"
-#: Debian's, Red Hat's and SUSE's places.
-RECORDS = ("/etc/iscsi/nodes", "/var/lib/iscsi/nodes", "/var/lib/open-iscsi/nodes")
-#: Where there are others, a path whose connection broke is given up after so many seconds.
-FAIL_OVER = 5
 #: A session that was ended is gone after so many seconds at most.
 ENDED = 10
 #: Exit codes of iscsiadm (open-iscsi, include/iscsi_err.h): refused for good, which tgt also says
@@ -69,6 +60,19 @@ def need_kernel() -> None:
         )
 
 
+def multipathd() -> str:
+    """Return what multipathd says of itself.
+
+    :raises HostNotReady: it doesn't run.
+    """
+    argv = ("multipathd", "show", "daemon")
+    with contextlib.suppress(OSError):
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        if not done.returncode:
+            return done.stdout.strip()
+    raise exceptions.HostNotReady("multipathd doesn't run; install multipath-tools and start it.")
+
+
 def sessions(iqn: str) -> list[Path]:
     """Return the directories in sysfs of the sessions with a target."""
     return [path.parent for path in SESSIONS.glob("*/targetname") if _read(path) == iqn]
@@ -79,14 +83,14 @@ def has(iqn: str, portal: str) -> bool:
     for session in sessions(iqn):
         for connection in session.glob("device/connection*/iscsi_connection/*"):
             values = [_read(connection / f"persistent_{each}") for each in ("address", "port")]
-            if values == _halves(portal):
+            if values == brick_wire.halves(portal):
                 return True
     return False
 
 
 def answers(portal: str, request: brick_wire.Request) -> bool:
     """Tell whether somebody listens at a portal."""
-    address, port = _halves(portal)
+    address, port = brick_wire.halves(portal)
     try:
         socket.create_connection((address, int(port)), timeout=request.timeout / 4).close()
     except OSError:
@@ -124,7 +128,7 @@ def log_out(iqn: str) -> None:
         # It may be gone by now.
         with contextlib.suppress(exceptions.CommandFailed):
             _iscsiadm(*node, "--logout")
-    if any(_records(iqn)):
+    if any(brick_record.files(iqn)):
         _iscsiadm(*node, "-o", "delete")
     deadline = time.monotonic() + ENDED
     while sessions(iqn):
@@ -169,6 +173,17 @@ def belongs(device: str, iqn: str) -> bool:
     return bool(homes) and all(ours.intersection(home) for home in homes)
 
 
+def top(device: str) -> str:
+    """Return the map that multipathd made of a device, if so without being asked, else the device.
+
+    It does where it is told to take every device, or knows the volume from an earlier time.
+    """
+    for holder in Path("/sys/block", os.path.basename(device), "holders").glob("dm-*"):
+        if _read(holder / "dm" / "uuid").startswith("mpath-"):
+            return f"/dev/{holder.name}"
+    return device
+
+
 def is_map(device: str) -> bool:
     """Tell whether a device is one of device-mapper's."""
     return os.path.basename(device).startswith("dm-")
@@ -181,7 +196,7 @@ def _log_in(request: brick_wire.Request, portal: str) -> None:
     node = ("-m", "node", "-T", request.iqn, "-p", portal)
     try:
         _iscsiadm(*node, "-o", "new")
-        _write_record(request, portal)
+        brick_record.write(request, portal)
         _iscsiadm(*node, "--login")
     except exceptions.CommandFailed as exc:
         if exc.exit_code == _EXISTS:
@@ -212,53 +227,6 @@ def _offers(portal: str, iqn: str) -> bool:
         return iqn in _iscsiadm(*words).split()
     except exceptions.CommandFailed:
         return True
-
-
-def _write_record(request: brick_wire.Request, portal: str) -> None:
-    whole = max(1, int(request.timeout))
-    several = request.multipath and len(request.portals) > 1
-    values = {
-        # Once: the other portals have their turn, too.
-        "node.session.initial_login_retry_max": "1",
-        "node.conn[0].timeo.login_timeout": str(max(1, min(15, whole // 4))),
-        "node.session.timeo.replacement_timeout": str(min(FAIL_OVER, whole) if several else whole),
-        "node.session.scan": "manual",
-    }
-    if request.secret:
-        values["node.session.auth.authmethod"] = "CHAP"
-        values["node.session.auth.username"] = request.user
-        values["node.session.auth.password"] = request.secret
-    if request.mutual_secret:
-        values["node.session.auth.username_in"] = request.mutual_user
-        values["node.session.auth.password_in"] = request.mutual_secret
-    records = [path for path in _records(request.iqn) if _is_of(path, portal)]
-    if not records:
-        raise exceptions.HostNotReady(f"open-iscsi keeps its records in none of {RECORDS}.")
-    for path in records:
-        _amend(path, values)
-
-
-def _amend(path: Path, values: Mapping[str, str]) -> None:
-    lines = path.read_text(encoding="utf-8").splitlines()
-    kept = [line for line in lines if line.partition(" = ")[0] not in values]
-    # The last line is a comment that ends the record.
-    kept[-1:-1] = [f"{name} = {value}" for name, value in values.items()]
-    path.write_text("\n".join(kept) + "\n", encoding="utf-8")
-
-
-def _records(iqn: str) -> Iterator[Path]:
-    for root in RECORDS:
-        yield from (path for path in Path(root, iqn).rglob("*") if path.is_file())
-
-
-def _is_of(path: Path, portal: str) -> bool:
-    # ADDRESS,PORT or, with the portal's group known, ADDRESS,PORT,GROUP/INTERFACE.
-    return any(part.split(",")[:2] == _halves(portal) for part in path.parts[-2:])
-
-
-def _halves(portal: str) -> list[str]:
-    address, _, port = portal.rpartition(":")
-    return [address.strip("[]"), port]
 
 
 def _iscsiadm(*words: str) -> str:

@@ -57,11 +57,7 @@ def check(request: brick_wire.Request) -> Reply:
     if not shutil.which("lsscsi"):
         raise exceptions.HostNotReady("lsscsi is missing; install lsscsi.")
     if request.multipath:
-        if not _connector(request).supports_multipath():
-            raise exceptions.HostNotReady(
-                "multipathd doesn't run; install multipath-tools and start it."
-            )
-        found["multipath"] = "multipathd runs"
+        found["multipath"] = brick_session.multipathd()
     return {"found": found, "initiator": brick_session.initiator_name()}, []
 
 
@@ -164,6 +160,7 @@ def _open(path: str, request: brick_wire.Request) -> int:
     """Open a device that nothing of the host's is mounted from or built on."""
     deadline = time.monotonic() + SETTLED
     while True:
+        path = brick_session.top(path)
         try:
             os.close(os.open(path, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
             break
@@ -196,7 +193,11 @@ def _door(iqn: str) -> Iterator[Path]:
 
 def _connector(request: brick_wire.Request) -> Any:
     connectors = _load("os_brick.initiator.connectors.iscsi")
-    return connectors.ISCSIConnector("", use_multipath=request.multipath)
+    return connectors.ISCSIConnector(
+        "",
+        execute=_load("container_stack.rootwrap.brick_execute").execute,
+        use_multipath=request.multipath,
+    )
 
 
 def _properties(request: brick_wire.Request) -> dict[str, Any]:

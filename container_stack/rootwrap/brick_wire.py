@@ -14,7 +14,7 @@ from container_stack import exceptions
 
 #: What can be asked for: what this host has; an open device; the size after growth; its end.
 ACTIONS = ("check", "connect", "resize", "disconnect")
-#: Seconds that this host's own part of a request may take: processes, udev, multipathd.
+#: Seconds for a host's own part unless told otherwise.
 HOST = 20.0
 #: Bytes that one message has at most.
 LIMIT = 65536
@@ -36,6 +36,7 @@ class Request:
     :param lun: the volume's number, or None for the only one.
     :param user: CHAP, with ``secret``; ``mutual_*`` for the other direction.
     :param timeout: seconds that the target may take.
+    :param host: seconds that this host's own part may take: processes, udev, multipathd.
     """
 
     action: str
@@ -50,6 +51,7 @@ class Request:
     multipath: bool = False
     read_only: bool = False
     timeout: float = 60.0
+    host: float = HOST
 
     def __post_init__(self) -> None:
         words = (self.user, self.secret, self.mutual_user, self.mutual_secret)
@@ -66,8 +68,13 @@ class Request:
             raise exceptions.InvalidRequest(
                 "A CHAP name or secret has more than 255 characters, or others than ASCII's."
             )
-        if not 0 < self.timeout <= 3600:
+        if not (0 < self.timeout <= 3600 and 0 < self.host <= 3600):
             raise exceptions.InvalidRequest(f"A timeout of {self.timeout} s isn't within an hour.")
+
+    @property
+    def deadline(self) -> float:
+        """Seconds after which it is given up."""
+        return self.timeout + self.host
 
     def encode(self) -> bytes:
         """Return it as a message."""
@@ -90,6 +97,12 @@ def decode(message: bytes) -> Request:
         return Request(**values)
     except (ValueError, TypeError, KeyError) as exc:
         raise exceptions.InvalidRequest(f"That isn't a request: {exc}.") from exc
+
+
+def halves(portal: str) -> list[str]:
+    """Return a portal's address, without brackets, and its port."""
+    address, _, port = portal.rpartition(":")
+    return [address.strip("[]"), port]
 
 
 def _is_a(value: object, kind: object) -> bool:

@@ -61,15 +61,15 @@ class LioWorld(attach_world.World):
 
     def make(self, name: str, size: int, *, chap: attach.Chap | None = None) -> attach.Target:
         iqn = f"iqn.2026-11.test:cstest-{name}"
-        file = self._directory / name
-        file.touch()
-        os.truncate(file, size)
-        self._loops[iqn] = loop = run("losetup", "--find", "--show", file)
-        self._undo.callback(run, "losetup", "--detach", loop)
-        self._export(iqn, self._store(name, loop))
+        self._export(iqn)
+        self._number(iqn, 0, self._store(iqn, name, size))
         if chap is not None:
             self._ask(iqn, chap)
         return attach.Target(iqn, tuple(each.address for each in self.portals), chap=chap)
+
+    def add(self, name: str, size: int, target: attach.Target, number: int) -> None:
+        """Give a target another volume."""
+        self._number(target.iqn, number, self._store(name, name, size))
 
     def grow(self, target: attach.Target, size: int) -> None:
         os.truncate(self._directory / target.iqn.rpartition("-")[2], size)
@@ -84,9 +84,16 @@ class LioWorld(attach_world.World):
         for attribute in ("generate_node_acls", "cache_dynamic_acls"):
             (group / "attrib" / attribute).write_text("0")
         for each in initiators:
-            self._directories(group / "acls" / each)
+            link = self._directories(group / "acls" / each, "lun_0") / "store"
+            link.symlink_to(group / "lun" / "lun_0")
+            self._undo.callback(link.unlink)
 
-    def _store(self, name: str, loop: str) -> Path:
+    def _store(self, owner: str, name: str, size: int) -> Path:
+        file = self._directory / name
+        file.touch()
+        os.truncate(file, size)
+        self._loops[owner] = loop = run("losetup", "--find", "--show", file)
+        self._undo.callback(run, "losetup", "--detach", loop)
         store = self._directories(STORES / name)
         (store / "control").write_text(f"udev_path={loop}")
         (store / "udev_path").write_text(loop)
@@ -95,11 +102,13 @@ class LioWorld(attach_world.World):
         (store / "wwn" / "vpd_unit_serial").write_text(f"cstest-{os.getpid()}-{next(_numbers)}")
         return store
 
-    def _export(self, iqn: str, store: Path) -> None:
-        group = self._directories(TARGETS / iqn, "tpgt_1")
-        link = self._directories(group / "lun" / "lun_0") / "store"
+    def _number(self, iqn: str, number: int, store: Path) -> None:
+        link = self._directories(TARGETS / iqn / "tpgt_1" / "lun" / f"lun_{number}") / "store"
         link.symlink_to(store)
         self._undo.callback(link.unlink)
+
+    def _export(self, iqn: str) -> None:
+        group = self._directories(TARGETS / iqn, "tpgt_1")
         self._directories(group / "np" / f"127.0.0.1:{PORT}")
         for attribute, value in (
             ("generate_node_acls", "1"),
