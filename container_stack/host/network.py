@@ -13,6 +13,7 @@ import dataclasses
 import hashlib
 import ipaddress
 import itertools
+import logging
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,8 @@ from collections.abc import Iterator, Sequence
 from container_stack import exceptions
 from container_stack.host import containers, locks, subnets
 from container_stack.rootwrap import commands, executor
+
+LOG = logging.getLogger(__name__)
 
 KIND = "network"
 #: Engines give every network IPv4: one that wants IPv6 alone gets a piece of this (RFC 2544), or
@@ -227,14 +230,32 @@ class ContainerNetworks:
         return taken
 
     def _remove(self, network: containers.Network) -> bool:
+        deadline = time.monotonic() + PATIENCE
         # The engine itself would only mind the running ones.
-        if any(network.name in each.addresses for each in self._engine.list()):
-            return False
-        try:
-            self._engine.remove_network(network.id)
-        except exceptions.Busy:
-            return False
-        return True
+        while not any(network.name in each.addresses for each in self._engine.list()):
+            try:
+                self._engine.remove_network(network.id)
+            except exceptions.Busy:
+                if time.monotonic() > deadline:
+                    break
+                self._drop_ghosts(network)
+                time.sleep(0.05)
+            else:
+                return True
+        return False
+
+    def _drop_ghosts(self, network: containers.Network) -> None:
+        """Take off a network what containers left there that don't exist any more.
+
+        Seen with Docker 20.10, rarely, when a busy engine removes many at once.
+        """
+        with contextlib.suppress(exceptions.NotFound):
+            endpoints = self._engine.inspect_network(network.id).containers
+            # Looked for after: a container that came meanwhile is among them.
+            alive = {each.name for each in self._engine.list()}
+            for name in set(endpoints) - alive:
+                LOG.info("Taking %(name)s off %(network)s", {"name": name, "network": network.name})
+                self._engine.disconnect(network.id, name)
 
 
 def _id(network: containers.Network) -> str:

@@ -65,9 +65,9 @@ class Executor:
         self._helper = tuple(words or default_helper())
         self._sizes = (short, long)
         self.state_dir = state_dir
-        self._lock = threading.Lock()
-        self._pid = 0
-        self._pools: tuple[_Pool, _Pool] | None = None
+        # By process: a forked child must not use its parent's daemons. And no lock, which one of
+        # the parent's threads might hold as it forks.
+        self._pools: dict[int, tuple[_Pool, _Pool]] = {}
 
     def run(
         self, command: commands.Command, *, timeout: float | None = None, **values: str | int
@@ -92,18 +92,16 @@ class Executor:
 
     def close(self) -> None:
         """Stop the daemons. The executor can be used again and starts new ones."""
-        with self._lock:
-            pools, self._pools = self._pools, None
-        for pool in pools or ():
+        for pool in self._pools.pop(os.getpid(), ()):
             pool.close()
 
     def _pool(self, long: bool) -> "_Pool":
-        with self._lock:
-            if self._pools is None or self._pid != os.getpid():
-                short_size, long_size = self._sizes
-                self._pools = (_Pool(self._helper, short_size), _Pool(self._helper, long_size))
-                self._pid = os.getpid()
-            return self._pools[long]
+        pid = os.getpid()
+        pools = self._pools.get(pid)
+        if pools is None:
+            short, long_ones = (_Pool(self._helper, size) for size in self._sizes)
+            pools = self._pools.setdefault(pid, (short, long_ones))
+        return pools[long]
 
 
 def _refusal(command: commands.Command, code: int) -> str:

@@ -6,6 +6,7 @@ import os
 import pwd
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,9 +39,17 @@ def normal_user(*, sudo: bool) -> Iterator[list[str]]:
 def remove() -> None:
     """Remove the user and what he may do, also when an earlier run was killed."""
     SUDOERS.unlink(missing_ok=True)
-    with contextlib.suppress(KeyError):
-        pwd.getpwnam(NAME)
-        subprocess.run(["userdel", NAME], check=True)
+    end = time.monotonic() + 20
+    while _exists() and subprocess.run(["userdel", NAME], check=False).returncode:
+        assert time.monotonic() < end, f"{NAME} is still in use"
+        time.sleep(0.2)  # a process of his is about to end
+
+
+def _exists() -> bool:
+    try:
+        return bool(pwd.getpwnam(NAME))
+    except KeyError:
+        return False
 
 
 def _reading(words: list[str]) -> list[str]:
