@@ -31,7 +31,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from container_stack import exceptions
 from container_stack.host import attach, attach_ranges, brick_helper, direct
@@ -71,35 +71,38 @@ class BrickAttacher(attach.Attacher):
 
     def attach(self, target: attach.Target, *, read_only: bool = False) -> attach.BlockDevice:
         request = _connect(self._options, target, read_only)
-        self._ready()
-        _answer, descriptors = self._helper.ask(request)
+        if self._options.initiator and not self._initiator:
+            self.check()
+        _answer, descriptors = self._ask(request)
         LOG.info("Attached %(iqn)s", {"iqn": target.iqn})
         return _BrickDevice(self._helper, request, descriptors)
 
     def check(self) -> Mapping[str, str]:
-        _need_programs()
         request = brick_wire.Request(
             "check", multipath=self._options.multipath, timeout=float(self._options.timeout)
         )
         try:
-            answer, _descriptors = self._helper.ask(request)
-        except (exceptions.RootHelperUnavailable, exceptions.ArrayUnavailable) as exc:
+            answer, _descriptors = self._ask(request)
+        except exceptions.ArrayUnavailable as exc:
+            raise exceptions.HostNotReady(f"{exc} See what iscsid and multipathd do.") from exc
+        wanted = self._options.initiator or answer["initiator"]
+        if wanted != answer["initiator"]:
+            raise exceptions.HostNotReady(
+                f"The kernel's initiator is {answer['initiator']}, not {wanted}: leave the option "
+                "unset, or change /etc/iscsi/initiatorname.iscsi."
+            )
+        self._initiator = str(wanted)
+        return dict(answer["found"])
+
+    def _ask(self, request: brick_wire.Request) -> tuple[Mapping[str, Any], list[int]]:
+        _need_programs()
+        try:
+            return self._helper.ask(request)
+        except exceptions.RootHelperUnavailable as exc:
             raise exceptions.HostNotReady(
                 f"{exc} `container-stack rootwrap install --driver glance --user USER` lets USER "
                 "attach."
             ) from exc
-        self._initiator = str(answer["initiator"])
-        wanted = self._options.initiator
-        if wanted and wanted != self._initiator:
-            raise exceptions.HostNotReady(
-                f"The kernel's initiator is {self._initiator}, not {wanted}: leave the option "
-                "unset, or change /etc/iscsi/initiatorname.iscsi."
-            )
-        return dict(answer["found"])
-
-    def _ready(self) -> None:
-        if not self._initiator:
-            self.check()
 
 
 class _BrickDevice(attach.BlockDevice):

@@ -66,6 +66,7 @@ def connect(request: brick_wire.Request) -> Reply:
 
     :raises AccessDenied, ArrayUnavailable, Busy, HostNotReady, NotFound: nothing is left behind.
     """
+    brick_session.need_kernel()
     with _door(request.iqn) as marker:
         if not marker.exists() and brick_session.sessions(request.iqn):
             raise exceptions.Busy(f"Somebody else on this host uses the target {request.iqn}.")
