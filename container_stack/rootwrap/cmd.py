@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Console scripts that sudo starts: rootwrap, and its daemon.
 
-The daemon is oslo.rootwrap's, with four things added that it lacks:
+The daemon is oslo.rootwrap's, with five things added that it lacks:
 
 - its root logger has a handler, so that a refused command is an answer, not a crash (standard
   error is closed, and logging to it would raise);
@@ -9,6 +9,7 @@ The daemon is oslo.rootwrap's, with four things added that it lacks:
   watches its standard input, a pipe held by the client;
 - a byte on that pipe kills the command under way: how a deadline is kept by a client that has no
   right to signal root's processes;
+- two signals at once end it: its own handler takes a lock that the interrupted code may hold;
 - it starts a command without code of its own between fork and exec, so that Python can vfork:
   that saves two thirds of the time of a short command.
 
@@ -25,6 +26,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import NoReturn
 
 from oslo_rootwrap import cmd, wrapper
 from oslo_rootwrap import daemon as rootwrap_daemon
@@ -57,6 +59,7 @@ def daemon() -> None:
     # Not a threading.Thread: oslo.rootwrap joins those before it goes, and this one only reads.
     _thread.start_new_thread(_watch, (leash,))
     rootwrap_daemon.RootwrapClass = _Rootwrap  # type: ignore[misc]
+    rootwrap_daemon.daemon_stop = _stop  # type: ignore[assignment]
     rootwrap_daemon.daemon_start(config, filters)
 
 
@@ -82,6 +85,12 @@ def _set_environment(config: wrapper.RootwrapConfig) -> None:
 class _Rootwrap(rootwrap_daemon.RootwrapClass):
     """What the daemon serves: one method that runs one command through the filters."""
 
+    @classmethod
+    def cancel_timer(cls) -> None:
+        # There is none before the first client comes.
+        with contextlib.suppress(AttributeError):
+            super().cancel_timer()
+
     def run_one_command(
         self, userargs: list[str], stdin: str | None = None
     ) -> tuple[int, str, str]:
@@ -103,6 +112,13 @@ class _Rootwrap(rootwrap_daemon.RootwrapClass):
             check=False,
         )
         return done.returncode, os.fsdecode(done.stdout), os.fsdecode(done.stderr)
+
+
+def _stop(*_: object) -> NoReturn:
+    # Once: what the main thread does next is to clean up, and nothing must interrupt that.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise SystemExit
 
 
 def _watch(leash: int) -> None:

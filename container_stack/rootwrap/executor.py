@@ -15,6 +15,7 @@ import logging
 import os
 import queue
 import shlex
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -174,7 +175,7 @@ class _Client(rootwrap_client.Client):
         return result
 
     def close(self) -> None:
-        """Stop the daemon and wait until it is gone."""
+        """Stop the daemon and wait until it is gone, though not for ever."""
         with self._exec_sem, self._mutex:
             process = self._process
             if self._initialized and self._finalize is not None and process is not None:
@@ -182,7 +183,10 @@ class _Client(rootwrap_client.Client):
                 self._initialized = False
                 if process.stdin is not None:
                     process.stdin.close()
-                process.wait(10)
+                try:
+                    process.wait(10)
+                except subprocess.TimeoutExpired:
+                    LOG.warning("The root helper, process %d, doesn't end.", process.pid)
 
     def _kill(self) -> None:
         with self._guard:

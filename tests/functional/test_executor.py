@@ -366,3 +366,29 @@ def test_close_leaves_nothing_and_the_executor_works_again(run, lab):
     assert not lab.daemons()
     run.close()
     assert run.run(WORK, file=lab.file("again"), milliseconds=1) == "told\n"
+
+
+SIGNALLED = """
+import _thread, os, signal, sys, time
+from container_stack.rootwrap import cmd
+sys.setswitchinterval(1e-7)
+def storm():
+    time.sleep(0.2)
+    for _ in range(20000):
+        os.kill(os.getpid(), signal.SIGINT)
+_thread.start_new_thread(storm, ())
+cmd.daemon()
+"""
+
+
+def test_a_daemon_that_is_told_twice_to_end_ends_and_leaves_nothing(lab):
+    # A thread switch within the signal's handler, which a busy machine makes by itself.
+    for _ in range(10):
+        argv = [sys.executable, "-c", SIGNALLED, str(lab.config)]
+        pipe = subprocess.PIPE
+        environment = os.environ | {"TMPDIR": str(lab.sockets)}
+        with subprocess.Popen(argv, stdin=pipe, stdout=pipe, env=environment) as daemon:
+            assert daemon.stdout is not None
+            assert daemon.stdout.readline()
+            assert daemon.wait(20) == 0
+        assert not list(lab.sockets.iterdir())
