@@ -14,7 +14,9 @@
     ├── HostNotReady            something that the operator provides is missing or unusable
     ├── EngineUnavailable       the Docker Engine doesn't answer
     ├── ArrayUnavailable        a storage array, or a target of it, doesn't answer
-    ├── AccessDenied            an array or a target refuses who we say we are
+    ├── ServiceUnavailable      a service, such as Swift, doesn't answer
+    ├── AccessDenied            an array, a target or a service refuses who we say we are
+    ├── ProbeFailed             something new was tried before use, and didn't work
     ├── RootHelperUnavailable   privileged commands can't be run at all
     └── CommandFailed           a command ran and failed, or overran its deadline
 
@@ -70,7 +72,15 @@ class ArrayUnavailable(ContainerStackError):
 
 
 class AccessDenied(ContainerStackError):
-    """An array refuses the login, or a target refuses our initiator or its CHAP secret."""
+    """An array or a service refuses this user, or a target our initiator or its CHAP secret."""
+
+
+class ServiceUnavailable(ContainerStackError):
+    """A service of the cloud doesn't answer, or only with errors of its own."""
+
+
+class ProbeFailed(ContainerStackError):
+    """Something new was tried before anybody relied on it, and didn't work; it isn't used."""
 
 
 class RootHelperUnavailable(ContainerStackError):
