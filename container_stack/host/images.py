@@ -7,7 +7,7 @@ import datetime
 import json
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
 from container_stack import exceptions
@@ -18,6 +18,8 @@ LOG = logging.getLogger(__name__)
 CHUNK = 1024 * 1024
 #: Seconds that the engine may keep silent while it unpacks layers.
 PATIENCE = 600.0
+#: Seconds that a step of a build may keep silent.
+BUILD_PATIENCE = 3600.0
 
 _LOADED = re.compile(r"Loaded image(?: ID)?: (\S+)")
 
@@ -33,6 +35,8 @@ class Image:
     :param tags: references; none for an image that is known by id only.
     :param size: bytes, with all layers.
     :param architecture: as the engine names it: amd64, arm64.
+    :param layers: diff IDs, sha256:..., the lowest first.
+    :param config: what its containers start with, in the engine's words: Entrypoint, Cmd, Env...
     """
 
     id: str
@@ -41,6 +45,8 @@ class Image:
     created: datetime.datetime | None
     labels: Mapping[str, str]
     architecture: str
+    layers: tuple[str, ...]
+    config: Mapping[str, Any]
 
 
 class Images:
@@ -99,6 +105,47 @@ class Images:
         found = {image.id: image for image in map(self._get, _LOADED.findall(text))}
         LOG.info("Loaded images %(ids)s", {"ids": ", ".join(found)})
         return list(found.values())
+
+    def build(
+        self,
+        context: Archive,
+        dockerfile: str,
+        *,
+        labels: Mapping[str, str] | None = None,
+        arguments: Mapping[str, str] | None = None,
+        network: str | None = None,
+        cache: bool = True,
+        output: Callable[[str], None] = lambda _line: None,
+    ) -> Image:
+        """Build an image by the engine's own builder, which isn't BuildKit, and return it.
+
+        It gets no name, and no image is fetched. The cache keeps what a failed build had made.
+
+        :param context: a tar archive of the directory to build in.
+        :param dockerfile: its name in there.
+        :param arguments: values for ARG; the image's history shows them.
+        :param network: for RUN: none, host, or a network; None is the engine's default.
+        :param output: gets each line that the builder writes.
+        :raises CommandFailed: a RUN failed.
+        :raises InvalidRequest: the Dockerfile is bad, or something that it copies is missing.
+        """
+        source = _Source(context)
+        with source.reporting(), self._connection.use(BUILD_PATIENCE) as client:
+            messages = client.build(
+                fileobj=iter(source),
+                custom_context=True,
+                dockerfile=dockerfile,
+                labels=dict(labels or {}),
+                buildargs=dict(arguments or {}),
+                network_mode=network,
+                nocache=not cache,
+                rm=True,
+                forcerm=True,
+                decode=True,
+            )
+            image_id = _built(messages, output)
+        LOG.info("Built image %(id)s", {"id": image_id})
+        return self._get(image_id)
 
     def save(self, references: Sequence[str]) -> Iterator[bytes]:
         """Yield an archive of images; layers that they share are in it once.
@@ -183,6 +230,24 @@ def _raise_errors(messages: Iterable[Mapping[str, Any]]) -> None:
             raise engine_client.api_error(500, message["error"])
 
 
+def _built(messages: Iterable[Mapping[str, Any]], output: Callable[[str], None]) -> str:
+    """Pass a build's words on and return the ID of what it made."""
+    image_id = ""
+    for message in messages:
+        for line in message.get("stream", "").splitlines():
+            if line.strip():
+                output(line)
+        image_id = (message.get("aux") or {}).get("ID", image_id)
+        if "error" in message:
+            code = (message.get("errorDetail") or {}).get("code")
+            if code:
+                raise exceptions.CommandFailed("The build", code, message["error"])
+            raise engine_client.api_error(400, message["error"])
+    if not image_id:
+        raise exceptions.EngineUnavailable("The Docker Engine ended the build without a result.")
+    return image_id
+
+
 def _image(data: Mapping[str, Any]) -> Image:
     return Image(
         id=data["Id"],
@@ -191,4 +256,6 @@ def _image(data: Mapping[str, Any]) -> Image:
         created=engine_json.timestamp(data.get("Created")),
         labels=(data.get("Config") or {}).get("Labels") or {},
         architecture=data["Architecture"],
+        layers=tuple((data.get("RootFS") or {}).get("Layers") or ()),
+        config=data.get("Config") or {},
     )
