@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Progress on standard error: bars on a terminal, and elsewhere a line now and then."""
+
+import contextlib
+import dataclasses
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Self, TextIO
+
+import tqdm
+
+#: Seconds between two lines about one thing, where there is no terminal.
+EVERY = 5.0
+
+#: How tqdm is to show bytes.
+_UNITS: dict[str, Any] = {"unit": "B", "unit_scale": True, "unit_divisor": 1024}
+
+
+@dataclasses.dataclass(slots=True)
+class _Course:
+    """One thing that is under way, as lines tell it.
+
+    :param first: bytes that were done when it was first heard of.
+    """
+
+    began: float
+    first: int
+    told: float
+
+
+class Bars(contextlib.AbstractContextManager["Bars"]):
+    """A :data:`container_stack.storlets.model.Progress` for any number of threads.
+
+    Each thing that is done gets a bar or lines of its own, with its rate and the time left.
+    """
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._bars: dict[str, tqdm.tqdm] = {}
+        self._courses: dict[str, _Course] = {}
+        self._terminal = stream.isatty()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        """Leave the cursor below the bars."""
+        with self._lock:
+            for bar in self._bars.values():
+                bar.close()
+            self._bars.clear()
+
+    def __call__(self, what: str, done: int, total: int | None) -> None:
+        """Tell that so many bytes are done."""
+        with self._lock:
+            if self._terminal:
+                self._move(what, done, total)
+            else:
+                self._write(what, done, total)
+
+    def _move(self, what: str, done: int, total: int | None) -> None:
+        bar = self._bars.get(what)
+        if bar is None:
+            bar = self._bars[what] = tqdm.tqdm(
+                desc=what, total=total, initial=done, file=self._stream, **_UNITS
+            )
+        bar.total = total
+        bar.update(done - bar.n)
+        if done == total:
+            bar.refresh()
+            self._bars.pop(what).close()
+
+    def _write(self, what: str, done: int, total: int | None) -> None:
+        now = self._clock()
+        course = self._courses.setdefault(what, _Course(now, done, now))
+        if done == total:
+            del self._courses[what]
+        elif now - course.told < EVERY:
+            return
+        course.told = now
+        line = tqdm.tqdm.format_meter(
+            done, total, now - course.began, ncols=0, prefix=what, initial=course.first, **_UNITS
+        )
+        self._stream.write(f"{line}\n")
+        self._stream.flush()
