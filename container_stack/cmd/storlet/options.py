@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options that every command about storlets has: the configuration, the user and the account."""
+
+import argparse
+import os
+from collections.abc import Mapping
+
+from oslo_config import cfg
+
+from container_stack import exceptions
+from container_stack.cmd import backend
+from container_stack.conf import storlets as conf
+from container_stack.storlets import settings as plain
+
+CONFIG_FILE = "/etc/container-stack/container-stack.conf"
+
+#: Options that stand for a variable of the environment. Passwords come from there only: what is
+#: on a command line everybody on the host can read.
+VARIABLES: Mapping[str, str] = {
+    "os-auth-url": "OS_AUTH_URL",
+    "os-username": "OS_USERNAME",
+    "os-user-domain-name": "OS_USER_DOMAIN_NAME",
+    "os-project-name": "OS_PROJECT_NAME",
+    "os-project-domain-name": "OS_PROJECT_DOMAIN_NAME",
+    "os-region-name": "OS_REGION_NAME",
+    "os-cacert": "OS_CACERT",
+    "auth": "ST_AUTH",
+    "user": "ST_USER",
+}
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """Let a command take a configuration file."""
+    parser.add_argument(
+        "--config-file", metavar="FILE", help=f"default: {CONFIG_FILE}, if there is one"
+    )
+
+
+def add_user(parser: argparse.ArgumentParser) -> None:
+    """Let a command say who is asking Swift."""
+    group = parser.add_argument_group(
+        "user",
+        "Who asks: OS_* variables for Keystone v3, or ST_AUTH, ST_USER and ST_KEY. "
+        "Passwords are taken from the environment only.",
+    )
+    for option, variable in VARIABLES.items():
+        group.add_argument(f"--{option}", metavar="VALUE", help=f"instead of ${variable}")
+
+
+def add_account(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
+    """Let a command say whose images it is about."""
+    parser.add_argument(
+        "--account",
+        metavar="AUTH_...",
+        required=required,
+        help="whose images" if required else "whose images; default: the user's own account",
+    )
+
+
+def environment(args: argparse.Namespace) -> dict[str, str]:
+    """Return the environment, with what the options say instead."""
+    given = {
+        variable: getattr(args, option.replace("-", "_")) for option, variable in VARIABLES.items()
+    }
+    return {**os.environ, **{name: value for name, value in given.items() if value}}
+
+
+def settings(args: argparse.Namespace) -> plain.Settings:
+    """Return what the configuration file says.
+
+    :raises InvalidRequest: the file or a value in it can't be used.
+    """
+    given: str | None = args.config_file
+    files = [given or CONFIG_FILE] if given or os.path.exists(CONFIG_FILE) else []
+    try:
+        parsed = cfg.ConfigOpts()
+        parsed([], project="container-stack", default_config_files=files, default_config_dirs=[])
+        parsed.register_opts(conf.OPTS, group=conf.SECTION)
+        return conf.settings(lambda name: parsed[conf.SECTION][name], backend.docker_url())
+    except (cfg.Error, ValueError) as exc:
+        raise exceptions.InvalidRequest(str(exc)) from exc
