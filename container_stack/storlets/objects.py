@@ -7,8 +7,16 @@
 """
 
 import dataclasses
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
+
+from container_stack import exceptions
+
+#: Swift's own bounds: bytes of names, of metadata, and segments of one object.
+MAX_CONTAINER, MAX_NAME, MAX_KEY, MAX_VALUE, MAX_SEGMENTS = 256, 1024, 128, 256, 1000
+
+_KEY = re.compile(rf"[A-Za-z0-9-]{{1,{MAX_KEY}}}")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -45,6 +53,8 @@ class Segment:
 class ObjectStore(Protocol):
     """One account. Every operation may be repeated, unless it says otherwise.
 
+    Names are those that can stand in a URL's path: see :func:`check_name`.
+
     :raises NotFound: a container or an object isn't there.
     :raises AccessDenied: the user may not do that there; the text names what was asked.
     :raises ServiceUnavailable: the store doesn't answer, or only with errors.
@@ -61,9 +71,29 @@ class ObjectStore(Protocol):
         """Yield the objects whose names begin so, in the order of their names."""
 
     def read(
-        self, container: str, name: str, start: int = 0, length: int | None = None
+        self,
+        container: str,
+        name: str,
+        start: int = 0,
+        length: int | None = None,
+        *,
+        etag: str = "",
     ) -> Iterator[bytes]:
-        """Yield the bytes of a range, which must not be empty; the rest is not fetched."""
+        """Yield the bytes of a range, which must not be empty; the rest is not fetched.
+
+        It is cut off where the object ends. An empty object is read from 0 and without length.
+
+        :param etag: only while the object is this one.
+        :raises InvalidRequest: the object ends before the range begins.
+        :raises Busy: the object has another etag by now, or segments of it are gone or closed
+            to this user.
+        """
+
+    def segments(self, container: str, name: str) -> Sequence[Segment]:
+        """Return what a static large object is made of, in order.
+
+        :raises InvalidRequest: it is none, or is made of anything but whole objects with etags.
+        """
 
     def write(
         self,
@@ -78,9 +108,11 @@ class ObjectStore(Protocol):
     ) -> str:
         """Store an object whole or not at all, and return its etag.
 
-        :param size: bytes of ``data``, if known; told to the store, which refuses less.
+        :param size: bytes of ``data``, if known; neither more nor less is stored.
         :param new: only if there is none.
         :raises AlreadyExists: there is one, and ``new`` was asked for.
+        :raises InvalidRequest: the name or the metadata can't be stored, or ``size`` is wrong.
+        :raises NoSpace: a quota, or the store, has no room for it.
         """
 
     def write_manifest(
@@ -92,13 +124,19 @@ class ObjectStore(Protocol):
         metadata: Mapping[str, str] | None = None,
         content_type: str = "application/octet-stream",
     ) -> None:
-        """Make a static large object of segments that are there."""
+        """Make a static large object of segments that are there.
+
+        :raises InvalidRequest: a segment isn't there, is another by now, or can't be read.
+        """
 
     def set_metadata(self, container: str, name: str, metadata: Mapping[str, str]) -> None:
-        """Replace an object's metadata."""
+        """Replace an object's metadata, all of it."""
 
     def remove(self, container: str, name: str) -> None:
-        """Remove an object with its segments; fine if it is gone."""
+        """Remove an object with its segments; fine if it is gone.
+
+        :raises InvalidRequest: it is made of more than whole objects; nothing was removed.
+        """
 
     def container(self, name: str) -> Mapping[str, str]:
         """Return a container's headers, in lower case."""
@@ -111,3 +149,49 @@ class ObjectStore(Protocol):
 
     def set_account(self, headers: Mapping[str, str]) -> None:
         """Set headers of the account."""
+
+
+def check_name(container: str, name: str | None = None) -> None:
+    """Refuse names that Swift doesn't take, or that lead elsewhere as parts of a path.
+
+    :raises InvalidRequest: no URL could mean what has such a name.
+    """
+    _check(container, MAX_CONTAINER)
+    if "/" in container:
+        raise exceptions.InvalidRequest(f"{container!r} is no container's name.")
+    if name is not None:
+        _check(name, MAX_NAME)
+
+
+def check_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Return metadata as a store gives it back: keys in lower case, nothing without a value.
+
+    :raises InvalidRequest: a key or a value can't be a header's.
+    """
+    kept = {}
+    for key, value in metadata.items():
+        if not _KEY.fullmatch(key):
+            raise exceptions.InvalidRequest(
+                f"{key!r} is no name of metadata; it takes letters, digits and dashes, since "
+                f"Swift drops what has underscores."
+            )
+        if not value.isprintable() or len(value.encode()) > MAX_VALUE:
+            raise exceptions.InvalidRequest(
+                f"The value of {key} must be one line of at most {MAX_VALUE} bytes."
+            )
+        if value.strip():
+            kept[key.lower()] = value.strip()
+    return kept
+
+
+def _check(name: str, longest: int) -> None:
+    parts = name.split("/")
+    # HTTP libraries take . and .. out of a path, so that the rest would mean something else.
+    if not name or "\0" in name or "." in parts or ".." in parts:
+        raise exceptions.InvalidRequest(f"{name!r} can't be reached by a URL.")
+    try:
+        length = len(name.encode())
+    except UnicodeEncodeError as exc:
+        raise exceptions.InvalidRequest(f"{name!r} isn't Unicode.") from exc
+    if length > longest:
+        raise exceptions.InvalidRequest(f"A name has at most {longest} bytes: {name[:40]!r}...")
