@@ -4,7 +4,7 @@
 import contextlib
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from . import process
@@ -23,11 +23,14 @@ _NEEDED = {
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def require_packages() -> None:
-    """Fail with the cure when a Debian package is missing: nothing here is ever skipped."""
+def require_packages(needed: Mapping[str, str] = _NEEDED) -> None:
+    """Fail with the cure when a Debian package is missing: nothing here is ever skipped.
+
+    :param needed: programs, with the package that has each.
+    """
     missing = {
         package
-        for program, package in _NEEDED.items()
+        for program, package in needed.items()
         if shutil.which(program, path=_SYSTEM_PATH) is None
     }
     assert not missing, (

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from . import account, arrays, cifs, image_world, manila, process
+from . import account, arrays, cifs, image_world, manila, process, swift
 
 
 @pytest.fixture(scope="session")
@@ -68,3 +68,12 @@ def array(world: image_world.World, store: str) -> Iterator[arrays.Array]:
 def data() -> bytes:
     """The data of an image."""
     return image_world.make_data()
+
+
+@pytest.fixture(scope="session")
+def object_storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[swift.Swift]:
+    """Swift without storlets; in the end none of its processes is left."""
+    directory = tmp_path_factory.mktemp("swift")
+    with swift.running(directory) as running:
+        yield running
+    assert process.mentioning(str(directory)) == []
