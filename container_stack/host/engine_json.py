@@ -46,6 +46,7 @@ def container_config(spec: model.ContainerSpec, api: tuple[int, ...]) -> dict[st
         "Entrypoint": spec.entrypoint and list(spec.entrypoint),
         "Hostname": spec.hostname,
         "User": spec.user,
+        "StopSignal": spec.stop_signal,
     }
     return config | {key: value for key, value in optional.items() if value is not None}
 
@@ -60,6 +61,7 @@ def _host_config(spec: model.ContainerSpec, api: tuple[int, ...]) -> dict[str, A
         "Mounts": [_mount(each, api) for each in spec.mounts],
         "Init": spec.init,
         "RestartPolicy": {"Name": spec.restart},
+        "AutoRemove": spec.auto_remove,
         "Sysctls": dict(spec.sysctls),
         "Ulimits": [
             {"Name": name, "Soft": soft, "Hard": hard}
@@ -67,10 +69,15 @@ def _host_config(spec: model.ContainerSpec, api: tuple[int, ...]) -> dict[str, A
         ],
     }
     if spec.memory is not None:
-        config |= {"Memory": spec.memory, "MemorySwap": spec.memory}
-    if spec.pids is not None:
-        config["PidsLimit"] = spec.pids
-    return config
+        config |= {"Memory": spec.memory, "MemorySwap": spec.memory + spec.swap}
+    optional = {
+        "CpuPeriod": spec.cpu_period,
+        "CpuQuota": spec.cpu_quota,
+        "CpusetCpus": spec.cpuset_cpus,
+        "CpusetMems": spec.cpuset_mems,
+        "PidsLimit": spec.pids,
+    }
+    return config | {key: value for key, value in optional.items() if value is not None}
 
 
 def _mount(mount: model.Mount, api: tuple[int, ...]) -> dict[str, Any]:

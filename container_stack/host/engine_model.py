@@ -55,10 +55,14 @@ class ContainerSpec:
     :param address4: fixed address in the network's IPv4 subnet; survives restarts.
     :param mac: as 02:42:ac:11:00:02.
     :param capabilities: without CAP_; all others are dropped.
-    :param memory: bytes, swap included.
+    :param memory: bytes, with ``swap`` bytes more that may be swapped out.
+    :param cpu_quota: microseconds of CPU in each ``cpu_period`` microseconds.
+    :param cpuset_cpus: CPUs that it may run on, as 0-3,7; ``cpuset_mems`` are memory nodes.
     :param pids: processes and threads.
     :param init: let the engine's tiny init be process 1, which reaps orphans and obeys SIGTERM.
     :param restart: "no" or "unless-stopped".
+    :param auto_remove: the engine removes it when it ends.
+    :param stop_signal: what it is stopped by, as SIGHUP; None is the image's, or SIGTERM.
     :param user: name or number, with ``:group`` if wanted; None is the image's.
     :param ulimits: soft and hard limit by name, as {"nofile": (1024, 4096)}.
     :param tty: stdout and stderr become one stream, a terminal's.
@@ -80,9 +84,16 @@ class ContainerSpec:
     read_only_root: bool = False
     no_new_privileges: bool = True
     memory: int | None = None
+    swap: int = 0
+    cpu_period: int | None = None
+    cpu_quota: int | None = None
+    cpuset_cpus: str | None = None
+    cpuset_mems: str | None = None
     pids: int | None = None
     init: bool = False
     restart: str = "no"
+    auto_remove: bool = False
+    stop_signal: str | None = None
     user: str | None = None
     sysctls: Mapping[str, str] = dataclasses.field(default_factory=dict)
     ulimits: Mapping[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
