@@ -23,6 +23,7 @@ import urllib3.exceptions
 
 from container_stack import exceptions
 from container_stack.host import engine_model as model
+from container_stack.host import engine_ssh
 
 #: Connections kept for reuse; more callers than that get connections of their own.
 POOL_SIZE = 64
@@ -43,20 +44,13 @@ _HELD = ("address already in use", "pool overlaps", "has active endpoints", "is 
 class Connection:
     """One engine. Nothing is opened before :meth:`use`.
 
-    :param url: unix:///path or tcp://host:port.
+    :param url: unix:///path, tcp://host:port or ssh://user@host:port.
     :param timeout: seconds that the engine may keep silent.
-    :raises InvalidRequest: the URL is neither, or TLS is asked of a socket.
+    :raises InvalidRequest: the URL is none of these, or TLS is asked of another than tcp://.
     """
 
     def __init__(self, url: str, tls: model.TLS | None, timeout: float) -> None:
-        parts = urllib.parse.urlsplit(url)
-        if parts.scheme == "unix" and tls:
-            raise exceptions.InvalidRequest(f"TLS needs an engine at tcp://, not {url}.")
-        where = {"unix": parts.path, "tcp": parts.netloc and parts.port}
-        if not where.get(parts.scheme):
-            raise exceptions.InvalidRequest(
-                f"{url!r} is no Docker Engine; give unix:///path or tcp://host:port."
-            )
+        _check_url(url, tls)
         self.url = url
         self.tls = tls
         self._timeout = timeout
@@ -95,17 +89,38 @@ class Connection:
         return client
 
 
+def _check_url(url: str, tls: model.TLS | None) -> None:
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme in ("unix", "ssh") and tls:
+        raise exceptions.InvalidRequest(f"TLS needs an engine at tcp://, not {url}.")
+    if parts.scheme == "ssh":
+        engine_ssh.Host.of(url)
+        return
+    where = {"unix": parts.path, "tcp": parts.netloc and parts.port}
+    if not where.get(parts.scheme):
+        raise exceptions.InvalidRequest(
+            f"{url!r} is no Docker Engine; give unix:///path, tcp://host:port or "
+            "ssh://user@host:port."
+        )
+
+
 class Client(_APIClient):  # type: ignore[misc]
     """The SDK's low-level client, which really reuses its connections."""
 
     def __init__(self, url: str, tls: model.TLS | None, timeout: float) -> None:
         # A version, so that the SDK doesn't ask for it before the adapter is changed.
-        super().__init__(url, version=FIRST_API, timeout=timeout, tls=_tls_config(tls))
+        # It has its own idea of ssh:// and needs another library for that.
+        known = "http://localhost" if url.startswith("ssh:") else url
+        super().__init__(known, version=FIRST_API, timeout=timeout, tls=_tls_config(tls))
         # An engine is never behind a proxy, and reading the environment costs each request.
         self.trust_env = False
         if url.startswith("unix:"):
             path = urllib.parse.urlsplit(url).path
             self._custom_adapter = _UnixAdapter(f"http+unix://{path}", max_pool_size=POOL_SIZE)
+            self.mount("http+docker://", self._custom_adapter)
+        elif url.startswith("ssh:"):
+            self._custom_adapter = _SSHAdapter(url, max_pool_size=POOL_SIZE)
+            self.base_url = "http+docker://localhost"
             self.mount("http+docker://", self._custom_adapter)
         else:
             adapter = requests.adapters.HTTPAdapter(pool_maxsize=POOL_SIZE)
@@ -145,6 +160,39 @@ class _UnixAdapter(docker.transport.UnixHTTPAdapter):
 
     def get_connection(self, url: Any, proxies: Any = None) -> Any:
         return super().get_connection("http+docker://localhost", proxies)
+
+
+class _SSHAdapter(_UnixAdapter):
+    """Talks to the engine of another host through ssh, each connection through one of its own."""
+
+    def __init__(self, url: str, **options: Any) -> None:
+        self.url = url
+        super().__init__("http+unix:///", **options)
+
+    def get_connection(self, url: Any, proxies: Any = None) -> Any:
+        with self.pools.lock:
+            if self.url not in self.pools:
+                self.pools[self.url] = _SSHPool(self.url, self.timeout, self.max_pool_size)
+            return self.pools[self.url]
+
+
+class _SSHPool(urllib3.connectionpool.HTTPConnectionPool):
+    def __init__(self, url: str, timeout: float, size: int) -> None:
+        super().__init__("localhost", timeout=timeout, maxsize=size)
+        self.url = url
+
+    def _new_conn(self) -> Any:
+        return _SSHConnection(self.url, self.timeout)
+
+
+class _SSHConnection(urllib3.connection.HTTPConnection):
+    def __init__(self, url: str, timeout: Any) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self.url = url
+
+    def connect(self) -> None:
+        timeout = self.timeout
+        self.sock = engine_ssh.dial(self.url, timeout if isinstance(timeout, float) else None)
 
 
 def _tls_config(tls: model.TLS | None) -> docker.tls.TLSConfig | bool:
@@ -187,7 +235,7 @@ def api_error(status: int, message: str) -> exceptions.ContainerStackError:
         return exceptions.Busy(f"{said}.")
     if status == 500 and any(words in lower for words in _MALFORMED):
         return exceptions.InvalidRequest(f"The archive is no good: {said}.")
-    if "no such image" in lower:
+    if "no such image" in lower or "failed to get digest" in lower:
         return exceptions.NotFound(f"{said}; import, load or build it first.")
     if any(words in lower for words in _TAKEN):
         return exceptions.AlreadyExists(f"{said}.")

@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
+import docker.utils
+
 from container_stack import exceptions
 from container_stack.host import containers, engine_client, engine_json
 
@@ -218,7 +220,7 @@ def split_reference(reference: str) -> tuple[str, str]:
     repository, colon, tag = reference.rpartition(":")
     if not colon or "/" in tag:
         repository, tag = reference, "latest"
-    if not repository or not tag or "@" in reference:
+    if not docker.utils.match_tag(f"{repository}:{tag}"):
         raise exceptions.InvalidRequest(f"{reference!r} is no image name; give name:tag.")
     return repository, tag
 
