@@ -109,8 +109,10 @@ class ObjectStore(Protocol):
         """Store an object whole or not at all, and return its etag.
 
         :param size: bytes of ``data``, if known; neither more nor less is stored.
-        :param new: only if there is none.
-        :raises AlreadyExists: there is one, and ``new`` was asked for.
+        :param new: only if there is none. Swift looks before it takes the bytes: of two that
+            come at the same moment, both may be stored.
+        :raises AlreadyExists: there is one, and ``new`` was asked for. It may be this very one,
+            when the connection broke and the request was repeated.
         :raises InvalidRequest: the name or the metadata can't be stored, or ``size`` is wrong.
         :raises NoSpace: a quota, or the store, has no room for it.
         """
@@ -133,7 +135,7 @@ class ObjectStore(Protocol):
         """Replace an object's metadata, all of it."""
 
     def remove(self, container: str, name: str) -> None:
-        """Remove an object with its segments; fine if it is gone.
+        """Remove an object with its segments; fine if it is gone. It takes both ACLs.
 
         :raises InvalidRequest: it is made of more than whole objects; nothing was removed.
         """

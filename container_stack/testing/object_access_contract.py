@@ -138,6 +138,8 @@ class AccessContract(object_world.ObjectFixtures):
         for action in (*writing(users.guest, container), *owning(users.guest, container)):
             with pytest.raises(exceptions.AccessDenied):
                 action()
+        with pytest.raises(exceptions.AccessDenied):
+            users.guest.remove(container, "a")
 
     def test_guest_who_may_write_may_not_read(self, users: Users, container: str) -> None:
         users.owner.write(container, "a", b"kept")

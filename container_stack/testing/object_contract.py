@@ -86,7 +86,7 @@ class ObjectContract(object_access_contract.AccessContract):
     def test_source_that_fails_stores_nothing(
         self, store: objects.ObjectStore, container: str, size: int | None
     ) -> None:
-        class Gone(Exception):
+        class Gone(OSError):
             pass
 
         def pieces() -> Iterator[bytes]:

@@ -73,7 +73,6 @@ def writing(store: objects.ObjectStore, container: str) -> tuple[Callable[[], ob
     return (
         lambda: store.write(container, "b", b"new"),
         lambda: store.set_metadata(container, "a", {"b": "c"}),
-        lambda: store.remove(container, "b"),
     )
 
 

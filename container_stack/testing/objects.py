@@ -157,6 +157,7 @@ class MemoryObjects(objects.ObjectStore):
 
     def remove(self, container: str, name: str) -> None:
         with self._operation("remove", container, name):
+            self._container(container, object_cloud.READ)
             there = self._container(container, object_cloud.WRITE)
             stored = there.objects.pop(name, None)
             for each in (stored.segments or ()) if stored else ():
