@@ -40,7 +40,8 @@ class Engine:
     Nothing is contacted before the first call. Threads may share an engine, and so may a
     process and the children it forks. Every method may raise :class:`EngineUnavailable`.
 
-    :param url: unix:///path, or tcp://host:port, which without ``tls`` hands root to everybody.
+    :param url: unix:///path, ssh://user@host:port, by the system's own ssh, or tcp://host:port,
+        which without ``tls`` hands root to everybody.
     :param timeout: seconds that the engine may keep silent in one call.
     """
 
@@ -63,6 +64,12 @@ class Engine:
         with self._connection.use() as client:
             versions: Mapping[str, Any] = client.version()
             return versions
+
+    def info(self) -> Mapping[str, Any]:
+        """Return what the engine tells of itself, as {"Driver": "overlay2", ...}."""
+        with self._connection.use() as client:
+            told: Mapping[str, Any] = client.info()
+            return told
 
     # Containers
 
@@ -172,6 +179,18 @@ class Engine:
         with self._connection.use() as client:
             found = client.containers(all=True, filters=engine_json.label_filter(labels or {}))
             return [engine_json.listed_container(each) for each in found]
+
+    def processes(self, container: str, columns: str = "pid,args") -> builtins.list[str]:
+        """Return its processes, one line each, as ``ps`` on the engine's host sees them.
+
+        What they call themselves is theirs to choose.
+
+        :param columns: of ps, PID among them.
+        :raises Busy: it doesn't run.
+        """
+        with self._connection.use() as client:
+            found = client.top(container, f"-eww -o {columns}")["Processes"]
+            return [" ".join(each) for each in found or ()]
 
     def exec(
         self,

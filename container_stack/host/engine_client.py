@@ -107,6 +107,8 @@ def _check_url(url: str, tls: model.TLS | None) -> None:
 class Client(_APIClient):  # type: ignore[misc]
     """The SDK's low-level client, which really reuses its connections."""
 
+    _custom_adapter: requests.adapters.HTTPAdapter
+
     def __init__(self, url: str, tls: model.TLS | None, timeout: float) -> None:
         # A version, so that the SDK doesn't ask for it before the adapter is changed.
         # It has its own idea of ssh:// and needs another library for that.
@@ -119,7 +121,7 @@ class Client(_APIClient):  # type: ignore[misc]
             self._custom_adapter = _UnixAdapter(f"http+unix://{path}", max_pool_size=POOL_SIZE)
             self.mount("http+docker://", self._custom_adapter)
         elif url.startswith("ssh:"):
-            self._custom_adapter = _SSHAdapter(url, max_pool_size=POOL_SIZE)
+            self._custom_adapter = engine_ssh.Adapter(url, POOL_SIZE)
             self.base_url = "http+docker://localhost"
             self.mount("http+docker://", self._custom_adapter)
         else:
@@ -160,39 +162,6 @@ class _UnixAdapter(docker.transport.UnixHTTPAdapter):
 
     def get_connection(self, url: Any, proxies: Any = None) -> Any:
         return super().get_connection("http+docker://localhost", proxies)
-
-
-class _SSHAdapter(_UnixAdapter):
-    """Talks to the engine of another host through ssh, each connection through one of its own."""
-
-    def __init__(self, url: str, **options: Any) -> None:
-        self.url = url
-        super().__init__("http+unix:///", **options)
-
-    def get_connection(self, url: Any, proxies: Any = None) -> Any:
-        with self.pools.lock:
-            if self.url not in self.pools:
-                self.pools[self.url] = _SSHPool(self.url, self.timeout, self.max_pool_size)
-            return self.pools[self.url]
-
-
-class _SSHPool(urllib3.connectionpool.HTTPConnectionPool):
-    def __init__(self, url: str, timeout: float, size: int) -> None:
-        super().__init__("localhost", timeout=timeout, maxsize=size)
-        self.url = url
-
-    def _new_conn(self) -> Any:
-        return _SSHConnection(self.url, self.timeout)
-
-
-class _SSHConnection(urllib3.connection.HTTPConnection):
-    def __init__(self, url: str, timeout: Any) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self.url = url
-
-    def connect(self) -> None:
-        timeout = self.timeout
-        self.sock = engine_ssh.dial(self.url, timeout if isinstance(timeout, float) else None)
 
 
 def _tls_config(tls: model.TLS | None) -> docker.tls.TLSConfig | bool:

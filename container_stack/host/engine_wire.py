@@ -18,7 +18,7 @@ import urllib.parse
 from collections.abc import Iterator
 from typing import Protocol
 
-from container_stack.host import engine_client
+from container_stack.host import engine_client, engine_ssh
 from container_stack.host import engine_model as model
 
 CHUNK = 64 * 1024
@@ -223,6 +223,8 @@ def dial(url: str, tls: model.TLS | None, deadline: float) -> Wire:
             sock = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
             sock.settimeout(left)
             sock.connect(parts.path)
+        elif parts.scheme == "ssh":
+            sock = undo.enter_context(engine_ssh.dial(url, left))
         else:
             host = parts.hostname or ""
             sock = undo.enter_context(socket.create_connection((host, parts.port or 0), left))

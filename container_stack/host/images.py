@@ -2,18 +2,18 @@
 """The Docker Engine's images, without a registry; archives stream through and fit any memory."""
 
 import contextlib
-import dataclasses
-import datetime
+import fnmatch
 import json
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import IO, Any
+from typing import IO
 
 import docker.utils
 
 from container_stack import exceptions
-from container_stack.host import containers, engine_client, engine_json
+from container_stack.host import containers, image_answers
+from container_stack.host.image_answers import Image as Image
 
 LOG = logging.getLogger(__name__)
 
@@ -29,28 +29,6 @@ _LOADED = re.compile(r"Loaded image(?: ID)?: (\S+)")
 Archive = IO[bytes] | Iterable[bytes]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Image:
-    """An image in the engine.
-
-    :param id: sha256:... of its configuration; the same archive has the same id everywhere.
-    :param tags: references; none for an image that is known by id only.
-    :param size: bytes, with all layers.
-    :param architecture: as the engine names it: amd64, arm64.
-    :param layers: diff IDs, sha256:..., the lowest first.
-    :param config: what its containers start with, in the engine's words: Entrypoint, Cmd, Env...
-    """
-
-    id: str
-    tags: tuple[str, ...]
-    size: int
-    created: datetime.datetime | None
-    labels: Mapping[str, str]
-    architecture: str
-    layers: tuple[str, ...]
-    config: Mapping[str, Any]
-
-
 class Images:
     """The images of one engine. A reference is name, name:tag or id everywhere."""
 
@@ -61,7 +39,7 @@ class Images:
         """Return an image, or None when this engine hasn't got it."""
         try:
             with self._connection.use() as client:
-                return _image(client.inspect_image(reference))
+                return image_answers.image(client.inspect_image(reference))
         except exceptions.NotFound:
             return None
 
@@ -70,6 +48,27 @@ class Images:
         with self._connection.use() as client:
             ids = [each["Id"] for each in client.images(filters={"label": label})]
         return [image for image in map(self.find, ids) if image]
+
+    def tagged(self, *patterns: str) -> Mapping[str, str]:
+        """Return the IDs of images by the references that fit a pattern, by one HTTP call.
+
+        :param patterns: as name:tag, of which * and ? stand for parts without a slash.
+        """
+        with self._connection.use() as client:
+            found = client.images(filters={"reference": list(patterns)})
+        # An image comes with all its names.
+        return {
+            reference: image["Id"]
+            for image in found
+            for reference in image["RepoTags"] or ()
+            if any(fnmatch.fnmatchcase(reference, pattern) for pattern in patterns)
+        }
+
+    def all(self) -> Iterator[Image]:
+        """Yield all images, unnamed ones too."""
+        with self._connection.use() as client:
+            ids = {each["Id"] for each in client.images()}
+        yield from filter(None, map(self.find, ids))
 
     def import_tar(self, stream: Archive, reference: str, changes: Sequence[str] = ()) -> Image:
         """Make an image of one layer from a root file system and return it.
@@ -88,7 +87,7 @@ class Images:
                 changes=list(changes),
             )
             messages = [json.loads(line) for line in answer.splitlines()]
-        _raise_errors(messages)
+        image_answers.raise_errors(messages)
         LOG.info("Imported image %(reference)s", {"reference": reference})
         return self._get(messages[-1]["status"])
 
@@ -102,7 +101,7 @@ class Images:
         source = _Source(stream)
         with source.reporting(), self._connection.use(PATIENCE) as client:
             messages = list(client.load_image(iter(source)))
-        _raise_errors(messages)
+        image_answers.raise_errors(messages)
         text = "".join(message.get("stream", "") for message in messages)
         found = {image.id: image for image in map(self._get, _LOADED.findall(text))}
         LOG.info("Loaded images %(ids)s", {"ids": ", ".join(found)})
@@ -145,7 +144,7 @@ class Images:
                 forcerm=True,
                 decode=True,
             )
-            image_id = _built(messages, output)
+            image_id = image_answers.built(messages, output)
         LOG.info("Built image %(id)s", {"id": image_id})
         return self._get(image_id)
 
@@ -163,6 +162,38 @@ class Images:
                 yield from client.save_images(list(references), CHUNK)
         except exceptions.NotFound as exc:
             raise exceptions.NotFound(f"Can't save {', '.join(references)}: {exc}") from exc
+
+    def push(self, reference: str) -> str:
+        """Send an image to the registry that its name begins with, and return its reference there.
+
+        That one has a digest, name@sha256:..., and so can't come to mean another image.
+
+        :raises EngineUnavailable: the registry doesn't answer the engine, or refuses.
+        """
+        repository, tag = split_reference(reference)
+        with self._connection.use(PATIENCE) as client:
+            messages = list(client.push(repository, tag, stream=True, decode=True, auth_config={}))
+        image_answers.raise_transport_errors(messages, reference)
+        digests = [each["aux"]["Digest"] for each in messages if "Digest" in each.get("aux", {})]
+        if not digests:
+            raise exceptions.EngineUnavailable(f"The registry didn't confirm {reference}.")
+        LOG.info("Pushed image %(reference)s", {"reference": reference})
+        return f"{repository}@{digests[-1]}"
+
+    def pull(self, reference: str) -> Image:
+        """Fetch an image from the registry that its name begins with, and return it.
+
+        :param reference: name:tag or name@sha256:...
+        :raises NotFound: the registry has no such image.
+        :raises EngineUnavailable: the registry doesn't answer the engine, or refuses.
+        """
+        name, _, digest = reference.partition("@")
+        repository, tag = (name, digest) if digest else split_reference(reference)
+        with self._connection.use(PATIENCE) as client:
+            messages = list(client.pull(repository, tag, stream=True, decode=True, auth_config={}))
+        image_answers.raise_transport_errors(messages, reference)
+        LOG.info("Pulled image %(reference)s", {"reference": reference})
+        return self._get(reference)
 
     def tag(self, image: str, reference: str) -> None:
         """Give an image one more name, taking it from whoever had it; idempotent."""
@@ -223,41 +254,3 @@ def split_reference(reference: str) -> tuple[str, str]:
     if not docker.utils.match_tag(f"{repository}:{tag}"):
         raise exceptions.InvalidRequest(f"{reference!r} is no image name; give name:tag.")
     return repository, tag
-
-
-def _raise_errors(messages: Iterable[Mapping[str, Any]]) -> None:
-    """Raise what the engine says inside an answer that began well."""
-    for message in messages:
-        if "error" in message:
-            raise engine_client.api_error(500, message["error"])
-
-
-def _built(messages: Iterable[Mapping[str, Any]], output: Callable[[str], None]) -> str:
-    """Pass a build's words on and return the ID of what it made."""
-    image_id = ""
-    for message in messages:
-        for line in message.get("stream", "").splitlines():
-            if line.strip():
-                output(line)
-        image_id = (message.get("aux") or {}).get("ID", image_id)
-        if "error" in message:
-            code = (message.get("errorDetail") or {}).get("code")
-            if code:
-                raise exceptions.CommandFailed("The build", code, message["error"])
-            raise engine_client.api_error(400, message["error"])
-    if not image_id:
-        raise exceptions.EngineUnavailable("The Docker Engine ended the build without a result.")
-    return image_id
-
-
-def _image(data: Mapping[str, Any]) -> Image:
-    return Image(
-        id=data["Id"],
-        tags=tuple(data.get("RepoTags") or ()),
-        size=data["Size"],
-        created=engine_json.timestamp(data.get("Created")),
-        labels=(data.get("Config") or {}).get("Labels") or {},
-        architecture=data["Architecture"],
-        layers=tuple((data.get("RootFS") or {}).get("Layers") or ()),
-        config=data.get("Config") or {},
-    )

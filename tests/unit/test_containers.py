@@ -27,7 +27,7 @@ def spec(**values: object) -> containers.ContainerSpec:
 
 @pytest.mark.parametrize(
     "url",
-    ["", "/var/run/docker.sock", "unix://", "tcp://host", "tcp://", "ssh://host", "http://host:1"],
+    ["", "/var/run/docker.sock", "unix://", "tcp://host", "tcp://", "http://host:1"],
 )
 def test_url_of_no_engine_is_refused_at_once(url: str) -> None:
     with pytest.raises(exceptions.InvalidRequest):
