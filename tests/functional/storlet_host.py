@@ -43,9 +43,15 @@ _LISTENER = Path(__file__).with_name("syslog_listener.py")
 BASE = "cstest-storlet-base:latest"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _DEBIAN = (
-    *("mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", "--include=python3"),
-    *("--dpkgopt=force-unsafe-io", '--aptopt=Acquire::Check-Valid-Until "false"'),
+    *("mmdebstrap", "--quiet", "--mode=root", "--variant=minbase"),
+    "--include=python3",
+    *("--dpkgopt=force-unsafe-io", '--aptopt=APT::Install-Recommends "false"'),
+    '--aptopt=Acquire::Check-Valid-Until "false"',
     *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale")),
+    # usrmerge brings 50 MB of Perl, and its work is done.
+    '--customize-hook=chroot "$1" apt-get -qq -y install usr-is-merged usrmerge-',
+    '--customize-hook=chroot "$1" apt-get -qq -y purge perl ^libperl5 ^perl-modules',
+    '--customize-hook=chroot "$1" apt-get -qq -y autoremove --purge',
     '--customize-hook=rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/* "$1"/var/log/*',
     "bookworm",
 )
