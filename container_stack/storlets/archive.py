@@ -79,6 +79,7 @@ class ImageArchive:
         bounds = bounds or Bounds()
         _check_bound("bytes", size, bounds.archive)
         source = tar.Source(file, size)
+        layers.check_plain(source, 0, "The archive")
         members = _members(source, bounds)
         manifest = _manifest(_read(source, members, MANIFEST, bounds))
         config = _read(source, members, manifest.config, bounds)
@@ -102,7 +103,7 @@ class ImageArchive:
         distinct = {(each.offset, each.diff_id): each for each in self.layers}.values()
         done, total = 0, sum(each.size for each in distinct)
         for layer in distinct:
-            layers.check_plain(self._source, layer)
+            layers.check_plain(self._source, layer.offset, f"Layer {layer.name}")
             digest = hashlib.sha256()
             for chunk in self._source.chunks(layer.offset, layer.size):
                 digest.update(chunk)

@@ -75,7 +75,7 @@ def changes(source: tar.Source, layer: Layer, *, trusted: bool) -> Iterator[Chan
     :raises InvalidRequest: a name in it leads out of the image, it has what an account's layer
         must not have, or its effect isn't the same everywhere.
     """
-    check_plain(source, layer)
+    check_plain(source, layer.offset, f"Layer {layer.name}")
     for header in tar.headers(source, layer.offset, layer.offset + layer.size):
         if not trusted:
             _check_strictly(header)
@@ -88,15 +88,15 @@ def changes(source: tar.Source, layer: Layer, *, trusted: bool) -> Iterator[Chan
         yield _change(path, target, header)
 
 
-def check_plain(source: tar.Source, layer: Layer) -> None:
-    """Refuse a layer that is compressed: ``docker save`` of the classic image store never does it.
+def check_plain(source: tar.Source, offset: int, what: str) -> None:
+    """Refuse what is compressed: the engine's classic image store never writes that.
 
     :raises InvalidRequest: it is.
     """
-    if _COMPRESSED.match(source.read(layer.offset, min(layer.size, 16))):
+    if _COMPRESSED.match(source.read(offset, min(tar.BLOCK, source.size - offset))):
         raise exceptions.InvalidRequest(
-            f"Layer {layer.name} is compressed; save the image with an engine that doesn't keep "
-            "its images in containerd."
+            f"{what} is compressed; give the archive as docker save writes it, made by an engine "
+            "that doesn't keep its images in containerd."
         )
 
 
@@ -124,7 +124,9 @@ def _parts(name: str, header: tar.Header) -> tuple[str, ...]:
     parts = tuple(part for part in name.split("/") if part not in ("", "."))
     if not name or "\0" in name or ".." in parts:
         raise refused(header, "or leads to a name outside of it")
-    if _length(name) > NAME or len(parts) > DEPTH or any(_length(part) > PART for part in parts):
+    length = _length(name)
+    long_part = length > PART and any(_length(part) > PART for part in parts)
+    if length > NAME or long_part or len(parts) > DEPTH:
         raise refused(header, "or leads to a name that is too long")
     if any(part.startswith(_WHITEOUT) for part in parts[:-1]):
         raise refused(header, "below a whiteout")

@@ -6,12 +6,14 @@ from collections.abc import Iterator, Sequence
 
 from container_stack import exceptions
 from container_stack.storlets import layers, tar
+from container_stack.storlets.layers import Effect
 from container_stack.storlets.tar import Kind
 
 #: Symbolic links on the way to a file, as in Linux.
 LINKS = 40
 
 _SET_ID = 0o6000
+_OPPOSITE = {Effect.WRITES: Effect.REMOVES, Effect.REMOVES: Effect.WRITES}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -72,8 +74,8 @@ class Tree:
         self._source = source
         self._left = entries
         self._root = Node(_IMPLIED)
-        #: What the layer that is being applied has removed.
-        self._removed: set[tuple[str, ...]] = set()
+        #: What the layer that is being applied has done so far.
+        self._seen: set[tuple[Effect, tuple[str, ...]]] = set()
 
     def find(self, path: str) -> Entry | None:
         """Return what a name leads to, symbolic links followed; None when it leads nowhere."""
@@ -115,18 +117,25 @@ class Tree:
         :raises InvalidRequest: there are too many entries, or it changes a name twice.
         """
         hidden: list[Node] = []
-        self._removed.clear()
+        self._seen.clear()
         for change in changes:
             self._count()
-            if change.effect is layers.Effect.HIDES:
+            self._check_once(change)
+            if change.effect is Effect.HIDES:
                 hidden.append(self._directory(change.path, layer, change.header))
-            elif change.effect is layers.Effect.REMOVES:
+            elif change.effect is Effect.REMOVES:
                 self._remove(change, layer)
-                self._removed.add(change.path)
             else:
                 self._write(change, layer)
         for node in hidden:
             _hide(node, layer)
+
+    def _check_once(self, change: layers.Change) -> None:
+        """Refuse what the engine can't store: the same name twice, or written and removed."""
+        for effect in (change.effect, _OPPOSITE.get(change.effect, change.effect)):
+            if (effect, change.path) in self._seen:
+                raise layers.refused(change.header, "twice in its layer")
+        self._seen.add((change.effect, change.path))
 
     def _write(self, change: layers.Change, layer: int) -> None:
         entry = self._entry(change, layer)
@@ -146,7 +155,7 @@ class Tree:
     def _remove(self, change: layers.Change, layer: int) -> None:
         parent = self._directory(change.path[:-1], layer, change.header)
         old = parent.children.pop(change.path[-1], None)
-        if change.path in self._removed or (old and old.touched == layer):
+        if old and old.touched == layer:
             raise layers.refused(change.header, "twice in its layer")
 
     def _entry(self, change: layers.Change, layer: int) -> Entry:
@@ -174,7 +183,7 @@ class Tree:
         for depth, name in enumerate(path, 1):
             child = node.children.get(name)
             if child is None:
-                if tuple(path[:depth]) in self._removed:
+                if (Effect.REMOVES, tuple(path[:depth])) in self._seen:
                     raise layers.refused(header, "below something that its layer removes")
                 self._count()
                 entry = dataclasses.replace(_IMPLIED, layer=layer)
