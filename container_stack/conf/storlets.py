@@ -8,10 +8,12 @@ from typing import Any
 from oslo_config import cfg
 
 from container_stack import exceptions
+from container_stack.storlets import archive
 from container_stack.storlets import settings as plain
 
 SECTION = "storlets"
 MIB, GIB = plain.MIB, plain.GIB
+_BOUNDS = archive.Bounds()
 
 _SCHEMES = ("unix", "ssh", "tcp")
 
@@ -126,40 +128,46 @@ OPTS: list[cfg.Opt] = [
     ),
     cfg.StrOpt(
         "sandbox_user",
-        default="swift",
         help="Whom sandboxes run as: the user of Swift's servers, as a name that is known on the "
-        "manager's host, or as UID or UID:GID of the nodes.",
+        "host where the command runs, or as UID or UID:GID of the nodes. Unset means `swift`, and "
+        "for building and verifying on a host without that user somebody without rights.",
     ),
     cfg.IntOpt(
         "max_archive_gb",
-        default=20,
+        default=_BOUNDS.archive // GIB,
         min=1,
         help="GiB that an archive may have; a larger one is refused before it is read.",
     ),
     cfg.IntOpt(
         "max_unpacked_gb",
-        default=40,
+        default=_BOUNDS.unpacked // GIB,
         min=1,
         help="GiB that all files of an image may have together.",
     ),
     cfg.IntOpt(
         "max_layers",
-        default=125,
+        default=_BOUNDS.layers,
         min=1,
         max=125,
         help="Layers that an image may have; engines take no more than 125.",
     ),
     cfg.IntOpt(
         "max_entries",
-        default=2_000_000,
+        default=_BOUNDS.entries,
         min=1,
         help="Files, directories and links that all layers of an image may have together.",
     ),
     cfg.IntOpt(
         "max_config_kb",
-        default=1024,
+        default=_BOUNDS.config // 1024,
         min=1,
         help="KiB that an image's configuration may have.",
+    ),
+    cfg.IntOpt(
+        "max_growth_mb",
+        default=1024,
+        min=1,
+        help="MiB of disk that an image may take while it is verified, for files and output.",
     ),
     cfg.FloatOpt(
         "verify_timeout",
@@ -211,6 +219,7 @@ def settings(get: Callable[[str], Any], docker_url: str) -> plain.Settings:
         sandbox_user=get("sandbox_user"),
         rollout=_rollout(get),
         bounds=_bounds(get),
+        growth=get("max_growth_mb") * MIB,
         verify_timeout=get("verify_timeout"),
         node_timeout=get("node_timeout"),
         swift_timeout=get("swift_timeout"),
@@ -227,13 +236,13 @@ def _rollout(get: Callable[[str], Any]) -> plain.Rollout:
     )
 
 
-def _bounds(get: Callable[[str], Any]) -> plain.Bounds:
-    return plain.Bounds(
-        archive_bytes=get("max_archive_gb") * GIB,
-        unpacked_bytes=get("max_unpacked_gb") * GIB,
+def _bounds(get: Callable[[str], Any]) -> archive.Bounds:
+    return archive.Bounds(
+        archive=get("max_archive_gb") * GIB,
+        unpacked=get("max_unpacked_gb") * GIB,
         layers=get("max_layers"),
         entries=get("max_entries"),
-        config_bytes=get("max_config_kb") * 1024,
+        config=get("max_config_kb") * 1024,
     )
 
 

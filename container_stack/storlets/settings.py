@@ -5,6 +5,7 @@ import dataclasses
 import os
 
 from container_stack.host import containers
+from container_stack.storlets import archive
 
 MIB, GIB = 1024**2, 1024**3
 
@@ -33,23 +34,6 @@ class Rollout:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Bounds:
-    """What an archive may have at most, before anything is done with it.
-
-    :param archive_bytes: of the tar file.
-    :param unpacked_bytes: of all files in all layers.
-    :param entries: files, directories and the like, of all layers.
-    :param config_bytes: of the image's configuration, and of each other JSON file.
-    """
-
-    archive_bytes: int = 20 * GIB
-    unpacked_bytes: int = 40 * GIB
-    layers: int = 125
-    entries: int = 2_000_000
-    config_bytes: int = 1 * MIB
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
 class Settings:
     """What the image manager needs to know of this host and of the cloud.
 
@@ -64,7 +48,9 @@ class Settings:
         below ``state_dir``.
     :param segment_size: bytes; larger archives are stored in segments of so many.
     :param registry: host:port[/path] of a registry that nodes pull from; None to send archives.
-    :param sandbox_user: whom sandboxes run as: Swift's user on the nodes, by name or UID[:GID].
+    :param sandbox_user: whom sandboxes run as: Swift's user on the nodes, by name or UID[:GID];
+        None for this host's user swift.
+    :param growth: bytes of disk that an image may take while it is verified.
     :param verify_timeout: seconds for a check that runs the image.
     :param node_timeout: seconds that a node's engine may keep silent.
     :param swift_timeout: seconds that Swift may keep silent.
@@ -82,9 +68,10 @@ class Settings:
     reseller_prefix: str = "AUTH_"
     segment_size: int = 256 * MIB
     registry: str | None = None
-    sandbox_user: str = "swift"
+    sandbox_user: str | None = None
     rollout: Rollout = dataclasses.field(default_factory=Rollout)
-    bounds: Bounds = dataclasses.field(default_factory=Bounds)
+    bounds: archive.Bounds = dataclasses.field(default_factory=archive.Bounds)
+    growth: int = GIB
     verify_timeout: float = 60.0
     node_timeout: float = 60.0
     swift_timeout: float = 60.0

@@ -5,6 +5,7 @@ from oslo_config import cfg
 from container_stack import exceptions
 from container_stack.cmd import config
 from container_stack.conf import storlets as conf
+from container_stack.storlets import archive
 from container_stack.storlets import settings as plain
 
 ENGINE = "unix:///run/engine"
@@ -73,15 +74,13 @@ def test_units_are_bytes_and_seconds_inside(tmp_path):
         verify_timeout=19,
         node_timeout=23,
         swift_timeout=29,
+        max_growth_mb=31,
     )
     assert made.segment_size == 7 * 1024**2
-    assert made.bounds == plain.Bounds(
-        archive_bytes=3 * 1024**3,
-        unpacked_bytes=5 * 1024**3,
-        layers=11,
-        entries=13,
-        config_bytes=17 * 1024,
+    assert made.bounds == archive.Bounds(
+        archive=3 * 1024**3, unpacked=5 * 1024**3, layers=11, entries=13, config=17 * 1024
     )
+    assert made.growth == 31 * 1024**2
     assert (made.verify_timeout, made.node_timeout, made.swift_timeout) == (19, 23, 29)
 
 
