@@ -60,11 +60,13 @@ class Node:
     """Where an object server runs.
 
     :param gateway: the configuration of its storlet gateway; None for Swift alone.
+    :param within: a command that runs the command after it on this node.
     :param environment: of the object server; DOCKER_HOST for one.
     """
 
     name: str
     gateway: Path | None = None
+    within: tuple[str, ...] = ()
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
@@ -238,6 +240,6 @@ def _process(
         }
     config = etc / f"{name}.conf"
     manila.write_config(config, sections)
-    argv = [str(_BIN / f"swift-{kind}-server"), str(config), "--verbose"]
+    argv = [*node.within, str(_BIN / f"swift-{kind}-server"), str(config), "--verbose"]
     environment = {"PYTHONDONTWRITEBYTECODE": "1", **node.environment}
     return process.Process(name, argv, directory, environment=environment)

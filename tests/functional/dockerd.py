@@ -16,17 +16,22 @@ from container_stack import exceptions
 from container_stack.host import containers
 
 OPTIONS = ("--bridge=none", "--iptables=false", "--ip-forward=false", "--ip-masq=false")
-START = 'ip link set lo up && exec dockerd "$@"'
+START = 'ip link set lo up && exec "$@"'
 
 
 class Dockerd:
-    """A dockerd with its data in a directory; the data outlives it."""
+    """A dockerd with its data in a directory; the data outlives it.
 
-    def __init__(self, directory: Path, options: Sequence[str] = ()) -> None:
+    :param within: a command that runs the command after it, somewhere else.
+    """
+
+    def __init__(
+        self, directory: Path, options: Sequence[str] = (), within: Sequence[str] = ()
+    ) -> None:
         self.url = f"unix://{directory}/sock"
         self._directory = directory
         self._argv = [
-            *("unshare", "--net", "sh", "-c", START, "dockerd", *OPTIONS),
+            *("unshare", "--net", "sh", "-c", START, "sh", *within, "dockerd", *OPTIONS),
             *(f"--host={self.url}", f"--data-root={directory}/data"),
             *(f"--exec-root={directory}/exec", f"--pidfile={directory}/pid", *options),
         ]

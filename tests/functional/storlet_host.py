@@ -67,13 +67,7 @@ def storlet_host() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def storlet_base(storlet_host: None, engine: containers.Engine) -> Iterator[str]:
     """The name of the operator's base image in the engine of this machine."""
-    engine_images = images.Images(engine)
-    with _shared(
-        "engine",
-        lambda: engine_images.find(BASE) is not None,
-        lambda: load(engine),
-        lambda: engine_images.remove(BASE),
-    ):
+    with loaded(engine):
         yield BASE
 
 
@@ -85,8 +79,21 @@ def prepared() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def loaded(engine: containers.Engine) -> Iterator[None]:
+    """Have the base image in the engine of this machine."""
+    engine_images = images.Images(engine)
+    with _shared(
+        "engine",
+        lambda: engine_images.find(BASE) is not None,
+        lambda: load(engine),
+        lambda: engine_images.remove(BASE),
+    ):
+        yield
+
+
 def load(engine: containers.Engine) -> images.Image:
-    """Bring the base image into an engine; it has the same ID in each."""
+    """Bring the base image into an engine, for good; it has the same ID in each."""
     with base_archive().open("rb") as file:
         [image] = images.Images(engine).load(file)
     return image
@@ -95,7 +102,7 @@ def load(engine: containers.Engine) -> images.Image:
 def base_archive() -> Path:
     """Return an archive of the base image, as ``docker save`` makes them."""
     recipe = hashlib.sha256("\n".join(_DEBIAN).encode()).hexdigest()[:12]
-    return _cached(f"base-{recipe}.tar", _make_base)
+    return cached(f"base-{recipe}.tar", _make_base)
 
 
 def _make_base(path: Path) -> None:
@@ -136,7 +143,7 @@ def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
 
 
 def _library() -> Path:
-    return _cached(f"libsbus-{VERSION}.so", _compile)
+    return cached(f"libsbus-{VERSION}.so", _compile)
 
 
 def _compile(path: Path) -> None:
@@ -153,7 +160,7 @@ def _compile(path: Path) -> None:
         subprocess.run(["gcc", *options, "-o", path, source], check=True)
 
 
-def _cached(name: str, make: Callable[[Path], None]) -> Path:
+def cached(name: str, make: Callable[[Path], None]) -> Path:
     """Return a file of the cache; ``make`` writes it to the path that it is given."""
     CACHE.mkdir(parents=True, exist_ok=True)
     path, draft = CACHE / name, CACHE / f"{name}.new"
