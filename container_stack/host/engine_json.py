@@ -36,6 +36,7 @@ def container_config(spec: model.ContainerSpec, api: tuple[int, ...]) -> dict[st
         "Labels": dict(spec.labels),
         "Tty": spec.tty,
         "OpenStdin": spec.open_stdin,
+        "StdinOnce": spec.open_stdin,
         "HostConfig": _host_config(spec, api),
         "NetworkingConfig": {"EndpointsConfig": {spec.network: endpoint} if spec.network else {}},
     }
@@ -125,6 +126,7 @@ def inspected_container(data: Mapping[str, Any]) -> model.Container:
         started_at=started_at,
         addresses=_container_addresses(data["NetworkSettings"]["Networks"]),
         mounts=_container_mounts(data["Mounts"]),
+        user=data["Config"].get("User") or "",
     )
 
 

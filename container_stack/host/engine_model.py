@@ -66,6 +66,7 @@ class ContainerSpec:
     :param user: name or number, with ``:group`` if wanted; None is the image's.
     :param ulimits: soft and hard limit by name, as {"nofile": (1024, 4096)}.
     :param tty: stdout and stderr become one stream, a terminal's.
+    :param open_stdin: there is a stdin, which ends when whoever attached first ends theirs.
     """
 
     name: str
@@ -112,6 +113,7 @@ class Container:
     :param started_at: None when it never ran, and in lists.
     :param addresses: by network; a stopped container shows its fixed addresses.
     :param mounts: binds and volumes.
+    :param user: as it was asked for; empty is the image's, and in lists.
     """
 
     id: str
@@ -125,6 +127,7 @@ class Container:
     started_at: datetime.datetime | None
     addresses: Mapping[str, tuple[str, ...]]
     mounts: tuple[Mount, ...]
+    user: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

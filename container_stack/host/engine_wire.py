@@ -10,18 +10,24 @@ import contextlib
 import http.client
 import io
 import json
+import os
+import select
 import selectors
 import socket
 import ssl
 import time
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 from container_stack.host import engine_client, engine_ssh
 from container_stack.host import engine_model as model
 
 CHUNK = 64 * 1024
+
+
+#: Files and what they are ready for, as poll(2) puts it.
+Ready = Mapping[int, int]
 
 
 class Overran(Exception):
@@ -98,6 +104,33 @@ class Wire:
             if writable:
                 pending = self._send(pending)
             if readable:
+                data, ended = self._receive()
+                if data:
+                    yield data
+                if ended:
+                    return
+
+    def converse(self, source: int, wait: Callable[[Ready], Ready]) -> Iterator[bytes]:
+        """Send what a file gives, when it does, and yield what comes until the peer ends.
+
+        There is no deadline, and no more is read than the peer takes. The source's end is told
+        to the peer.
+
+        :param wait: tells which of some files are ready for what, as poll(2) puts it.
+        """
+        sock, pending, more = self._sock.fileno(), memoryview(b""), True
+        while True:
+            wanted = {sock: select.POLLIN | (select.POLLOUT if pending else 0)}
+            if more and not pending:
+                wanted[source] = select.POLLIN
+            ready = wait(wanted)
+            if source in ready:
+                data = os.read(source, CHUNK)
+                more = bool(data)
+                pending = memoryview(self._codec.seal(data) if more else self._end())
+            if ready.get(sock, 0) & select.POLLOUT:
+                pending = self._send(pending)
+            if ready.get(sock, 0) & ~select.POLLOUT:
                 data, ended = self._receive()
                 if data:
                     yield data
