@@ -61,6 +61,16 @@ class Bars(contextlib.AbstractContextManager["Bars"]):
             else:
                 self._write(what, done, total)
 
+    def say(self, line: str) -> None:
+        """Write a line without tearing a bar apart."""
+        with self._lock:
+            for bar in self._bars.values():
+                bar.clear()
+            self._stream.write(f"{line}\n")
+            self._stream.flush()
+            for bar in self._bars.values():
+                bar.refresh()
+
     def _move(self, what: str, done: int, total: int | None) -> None:
         bar = self._bars.get(what)
         if bar is None:

@@ -4,6 +4,7 @@
 import argparse
 import os
 from collections.abc import Mapping
+from typing import Any
 
 from oslo_config import cfg
 
@@ -11,6 +12,10 @@ from container_stack import exceptions
 from container_stack.cmd import backend
 from container_stack.conf import storlets as conf
 from container_stack.storlets import settings as plain
+
+#: What a command that shows one thing, and one that lists several, returns.
+Row = tuple[tuple[str, ...], tuple[Any, ...]]
+Table = tuple[tuple[str, ...], list[tuple[Any, ...]]]
 
 CONFIG_FILE = "/etc/container-stack/container-stack.conf"
 
@@ -79,3 +84,21 @@ def settings(args: argparse.Namespace) -> plain.Settings:
         return conf.settings(lambda name: parsed[conf.SECTION][name], backend.docker_url())
     except (cfg.Error, ValueError) as exc:
         raise exceptions.InvalidRequest(str(exc)) from exc
+
+
+def pair(text: str) -> tuple[str, str]:
+    """Return what NAME=VALUE says."""
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} isn't NAME=VALUE")
+    return name, value
+
+
+def check_together(args: argparse.Namespace, *names: str) -> None:
+    """See that all of these options are given, or none.
+
+    :raises InvalidRequest: some are missing.
+    """
+    missing = [f"--{name}" for name in names if not getattr(args, name)]
+    if 0 < len(missing) < len(names):
+        raise exceptions.InvalidRequest(f"Give {', '.join(missing)}, too.")
