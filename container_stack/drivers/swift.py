@@ -89,7 +89,8 @@ class Swift(objects.ObjectStore):
             container,
             name,
             int(headers.get("content-length", 0)),
-            headers.get("etag", "").strip('"'),
+            # A dynamic large object's is of parts that may change every moment.
+            "" if "x-object-manifest" in headers else headers.get("etag", "").strip('"'),
             float(headers.get("x-timestamp", 0)),
             {
                 key.removeprefix(_META): value
@@ -139,6 +140,7 @@ class Swift(objects.ObjectStore):
         data: bytes | Iterable[bytes],
         *,
         size: int | None = None,
+        etag: str = "",
         metadata: Mapping[str, str] | None = None,
         content_type: str = "application/octet-stream",
         new: bool = False,
@@ -150,15 +152,16 @@ class Swift(objects.ObjectStore):
         if isinstance(data, bytes) and size is None:
             size = len(data)
         with self._request("PUT", f"{container}/{name}", exceptions.AlreadyExists) as swift:
-            etag: str = swift.put_object(
+            stored: str = swift.put_object(
                 container,
                 name,
                 swift_body.make(data, size),
                 content_length=size,
+                etag=etag or None,
                 content_type=content_type,
                 headers=headers,
             )
-        return etag
+        return stored
 
     def write_manifest(
         self,

@@ -24,7 +24,8 @@ class Object:
     """An object as its store knows it.
 
     :param size: bytes, of all segments.
-    :param etag: hex MD5 of the bytes; of a segmented object it is something else.
+    :param etag: hex MD5 of the bytes; of a segmented object it is something else, and empty
+        where nothing says which bytes are to come.
     :param modified: seconds since 1970.
     :param metadata: by the part of X-Object-Meta-... in lower case; empty in lists.
     :param segmented: it is a static large object; False in lists.
@@ -102,6 +103,7 @@ class ObjectStore(Protocol):
         data: bytes | Iterable[bytes],
         *,
         size: int | None = None,
+        etag: str = "",
         metadata: Mapping[str, str] | None = None,
         content_type: str = "application/octet-stream",
         new: bool = False,
@@ -109,11 +111,13 @@ class ObjectStore(Protocol):
         """Store an object whole or not at all, and return its etag.
 
         :param size: bytes of ``data``, if known; neither more nor less is stored.
+        :param etag: hex MD5 of ``data``, if known; nothing else is stored.
         :param new: only if there is none. Swift looks before it takes the bytes: of two that
             come at the same moment, both may be stored.
         :raises AlreadyExists: there is one, and ``new`` was asked for. It may be this very one,
             when the connection broke and the request was repeated.
-        :raises InvalidRequest: the name or the metadata can't be stored, or ``size`` is wrong.
+        :raises InvalidRequest: the name or the metadata can't be stored, or ``size`` or ``etag``
+            is wrong.
         :raises NoSpace: a quota, or the store, has no room for it.
         """
 

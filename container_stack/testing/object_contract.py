@@ -82,6 +82,16 @@ class ObjectContract(object_access_contract.AccessContract):
             store.write(container, "a", DATA, size=size)
         assert b"".join(store.read(container, "a")) == b"old"
 
+    def test_other_bytes_than_were_announced_are_not_stored(
+        self, store: objects.ObjectStore, container: str
+    ) -> None:
+        store.write(container, "a", b"old")
+        right = hashlib.md5(DATA).hexdigest()
+        with pytest.raises(exceptions.InvalidRequest):
+            store.write(container, "a", [DATA[:-1], b"x"], size=len(DATA), etag=right)
+        assert b"".join(store.read(container, "a")) == b"old"
+        assert store.write(container, "a", DATA, etag=right) == right
+
     @pytest.mark.parametrize("size", [None, 2 * len(DATA)])
     def test_source_that_fails_stores_nothing(
         self, store: objects.ObjectStore, container: str, size: int | None

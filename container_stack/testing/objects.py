@@ -108,6 +108,7 @@ class MemoryObjects(objects.ObjectStore):
         data: bytes | Iterable[bytes],
         *,
         size: int | None = None,
+        etag: str = "",
         metadata: Mapping[str, str] | None = None,
         content_type: str = "application/octet-stream",
         new: bool = False,
@@ -116,15 +117,17 @@ class MemoryObjects(objects.ObjectStore):
         whole = data if isinstance(data, bytes) else b"".join(data)
         if size is not None and len(whole) != size:
             raise exceptions.InvalidRequest(f"{len(whole)} bytes came instead of {size}.")
-        etag = object_cloud.md5(whole)
+        md5 = object_cloud.md5(whole)
+        if etag and etag != md5:
+            raise exceptions.InvalidRequest(f"These bytes have the MD5 {md5}, not {etag}.")
         with self._operation("write", container, name):
             there = self._container(container, object_cloud.WRITE)
             if new and name in there.objects:
                 raise exceptions.AlreadyExists(f"{container}/{name} is there already.")
             object_cloud.check_quota(there, container, len(whole))
             now = self.cloud.now()
-            there.objects[name] = object_cloud.Stored(etag, now, kept, content_type, whole)
-        return etag
+            there.objects[name] = object_cloud.Stored(md5, now, kept, content_type, whole)
+        return md5
 
     def write_manifest(
         self,
