@@ -24,7 +24,8 @@ NAMES = re.compile(r"container[-_]stack|cstest|\bcs-", re.ASCII)
 def main() -> None:
     """Print the inventory, sorted."""
     run = sys.argv[1]
-    for line in sorted({*of_engine(), *mounts(run), *loop_devices(run), *lvm(), *processes(run)}):
+    found = {*of_engine(), *mounts(run), *loop_devices(run), *lvm(), *processes(run), *places()}
+    for line in sorted(found):
         print(line)
 
 
@@ -76,6 +77,13 @@ def lvm() -> Iterator[str]:
         report = json.loads(subprocess.run(argv, capture_output=True, check=False).stdout)
         for row in report["report"][0]["vg"]:
             yield f"volume group {row['vg_name']}"
+
+
+def places() -> Iterator[str]:
+    """Return what storlets want where it is, and tests make where it isn't."""
+    for path in ("/usr/local/lib/storlets", "/dev/log"):
+        if Path(path).exists():
+            yield f"path {path}"
 
 
 def processes(run: str) -> Iterator[str]:

@@ -69,7 +69,7 @@ begin() {
     # Short, as socket paths are; on disk, as volumes are; open to all, as /tmp is.
     RUN=$(mktemp -d /var/tmp/cs.XXXXXX)
     chmod 1777 "$RUN"
-    export TMPDIR=$RUN CONTAINER_STACK_RUN=$RUN PIP_CACHE_DIR=${PIP_CACHE_DIR:-$WORK/pip}
+    export CONTAINER_STACK_WORK=$WORK TMPDIR=$RUN CONTAINER_STACK_RUN=$RUN PIP_CACHE_DIR=${PIP_CACHE_DIR:-$WORK/pip}
     at_exit clean_directory "$RUN"
 }
 
@@ -156,6 +156,7 @@ declare -A PACKAGE=(
     [smbclient]=smbclient [pgrep]=procps [shellcheck]=shellcheck [mmdebstrap]=mmdebstrap
     [mariadbd]="mariadb-server-core mariadb-client-core" [rabbitmq-server]=rabbitmq-server
     [patchelf]=patchelf [tgtd]=tgt [iscsi-inq]=libiscsi-bin
+    [memcached]=memcached [gcc]="gcc libc6-dev"
 )
 
 # need_commands COMMAND...: install by one apt-get call what is missing, and start no service.

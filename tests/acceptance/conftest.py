@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from . import account, arrays, cifs, image_world, manila, process, swift
+from . import account, arrays, cifs, image_world, manila, process, storlet_world, swift
 
 
 @pytest.fixture(scope="session")
@@ -75,5 +75,14 @@ def object_storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[swift.S
     """Swift without storlets; in the end none of its processes is left."""
     directory = tmp_path_factory.mktemp("swift")
     with swift.running(directory) as running:
+        yield running
+    assert process.mentioning(str(directory)) == []
+
+
+@pytest.fixture(scope="session")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[storlet_world.World]:
+    """Swift with storlets on three nodes; in the end none of their processes is left."""
+    directory = tmp_path_factory.mktemp("storlets")
+    with storlet_world.running(directory) as running:
         yield running
     assert process.mentioning(str(directory)) == []
