@@ -27,6 +27,7 @@ _END = bytes(BLOCK)
 _FIELDS = struct.Struct("100s 8s 8s 8s 12s 12s 8s c 100s 8s 32s 32s 8s 8s 155s 12s")
 _NAME, _MODE, _UID, _GID, _SIZE, _MTIME, _CHECKSUM, _TYPE = range(8)
 _TARGET, _MAGIC, _UNAME, _GNAME, _MAJOR, _MINOR, _PREFIX, _PADDING = range(8, 16)
+_NUMBERS = (_MODE, _UID, _GID, _SIZE, _MTIME, _MAJOR, _MINOR)
 _USTAR, _GNU = b"ustar\x0000", b"ustar  \0"
 _OCTAL = re.compile(rb"[ \0]*([0-7]*)[ \0]*")
 _RECORD = re.compile(rb"([1-9]\d{0,6}) ([^=\0]+)=")
@@ -138,7 +139,7 @@ def headers(source: Source, start: int, end: int) -> Iterator[Header]:
             return
         fields = _Fields(block, offset - BLOCK)
         if fields.type in (_PAX, _LONG_NAME, _LONG_TARGET):
-            size = fields.number(_SIZE)
+            size = fields.numbers[_SIZE]
             if size > EXTENSION or fields.type in extensions:
                 raise fields.bad("extended without end")
             if offset + size > end:
@@ -173,12 +174,12 @@ class _Fields:
         if magic not in (_USTAR, _GNU) or any(padding) or (magic == _GNU and any(prefix)):
             raise self.bad("neither as POSIX nor as GNU has it")
         checksum = sum(block) - sum(self._fields[_CHECKSUM]) + 8 * ord(" ")
-        if self.number(_CHECKSUM) != checksum:
+        if self._number(_CHECKSUM) != checksum:
             raise self.bad("damaged: its checksum is another")
-        for field in (_MTIME, _MAJOR, _MINOR):
-            self.number(field)
+        #: By field; readers look at all of them, in extensions too.
+        self.numbers = {field: self._number(field) for field in _NUMBERS}
 
-    def number(self, field: int) -> int:
+    def _number(self, field: int) -> int:
         """Return a number: octal digits, or as GNU writes large ones."""
         data: bytes = self._fields[field]
         if data[0] == 0x80:
@@ -210,10 +211,10 @@ def _header(fields: _Fields, extensions: Mapping[bytes, bytes], offset: int) -> 
     header = Header(
         name=records.get("path") or _decode(path.split(b"\0", 1)[0]),
         kind=kind,
-        mode=fields.number(_MODE) & 0o7777,
-        uid=_number(records.get("uid"), fields, _UID),
-        gid=_number(records.get("gid"), fields, _GID),
-        size=_number(records.get("size"), fields, _SIZE),
+        mode=fields.numbers[_MODE] & 0o7777,
+        uid=int(records.get("uid", fields.numbers[_UID])),
+        gid=int(records.get("gid", fields.numbers[_GID])),
+        size=int(records.get("size", fields.numbers[_SIZE])),
         target=records.get("linkpath") or _decode(target.split(b"\0", 1)[0]),
         offset=offset,
         attributes={
@@ -229,11 +230,6 @@ def _header(fields: _Fields, extensions: Mapping[bytes, bytes], offset: int) -> 
     if max(header.uid, header.gid) > _LARGEST_ID:
         raise fields.bad("of an owner that can't be")
     return header
-
-
-def _number(record: str | None, fields: _Fields, field: int) -> int:
-    own = fields.number(field)
-    return int(record) if record else own
 
 
 def _records(data: bytes, fields: _Fields) -> dict[str, str]:
