@@ -104,12 +104,13 @@ class Tree:
         return sorted(node.children)
 
     def walk(self) -> Iterator[tuple[str, Entry]]:
-        """Yield every name and its entry, directories before what is in them."""
+        """Yield every name and its entry, sorted, directories before what is in them."""
         stack = [("", self._root)]
         while stack:
             path, node = stack.pop()
             yield path or "/", node.entry
-            stack += [(f"{path}/{name}", node.children[name]) for name in sorted(node.children)]
+            names = sorted(node.children, reverse=True)
+            stack += [(f"{path}/{name}", node.children[name]) for name in names]
 
     def apply(self, layer: int, changes: Iterator[layers.Change]) -> None:
         """Put a layer over those that are there.
