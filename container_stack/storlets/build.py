@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from container_stack import exceptions
 from container_stack.host import images, locks
 from container_stack.storlets import base as bases
-from container_stack.storlets import context, dockerfile, model, report
+from container_stack.storlets import context, dockerfile, model, partfile, report
 from container_stack.storlets import dockerfile_rules as rules
 
 #: Every image that is built here has it; its value is the base's ID.
@@ -116,17 +116,22 @@ def save(
 
     :raises NotFound: the image is missing.
     :raises Busy: another process writes this file.
+    :raises NoSpace: the disk is full.
+    :raises InvalidRequest: the path can't be used.
     """
     part = f"{path}.part"
-    fd = locks.lock(part, wait=False)
-    with open(fd, "wb") as file, contextlib.ExitStack() as undo:
+    with (
+        partfile.local(path),
+        open(locks.lock(part, wait=False), "wb") as file,
+        contextlib.ExitStack() as undo,
+    ):
         undo.callback(os.unlink, part)
         file.truncate()
         for chunk in engine.save([image_id]):
             file.write(chunk)
             progress(os.path.basename(path), file.tell(), None)
         file.flush()
-        os.fsync(fd)
+        os.fsync(file.fileno())
         os.rename(part, path)
         undo.pop_all()
 

@@ -272,8 +272,10 @@ def test_failed_save_leaves_the_old_file(
     def fail(_what: str, done: int, _total: int | None) -> None:
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(exceptions.NoSpace):
         build.save(own_images, parent.image_id, str(target), fail)
+    with pytest.raises(exceptions.InvalidRequest, match="missing"):
+        build.save(own_images, parent.image_id, str(tmp_path / "missing" / "image.tar"))
     assert target.read_text() == "old"
     assert [each.name for each in tmp_path.iterdir()] == ["image.tar"]
 
