@@ -180,16 +180,20 @@ class Engine:
             found = client.containers(all=True, filters=engine_json.label_filter(labels or {}))
             return [engine_json.listed_container(each) for each in found]
 
-    def processes(self, container: str, columns: str = "pid,args") -> builtins.list[str]:
+    def processes(
+        self, container: str, columns: str = "pid,args", *, environment: bool = False
+    ) -> builtins.list[str]:
         """Return its processes, one line each, as ``ps`` on the engine's host sees them.
 
         What they call themselves is theirs to choose.
 
         :param columns: of ps, PID among them.
+        :param environment: behind the arguments of each.
         :raises Busy: it doesn't run.
         """
+        options = "axeww" if environment else "axww"
         with self._connection.use() as client:
-            found = client.top(container, f"-eww -o {columns}")["Processes"]
+            found = client.top(container, f"{options} -o {columns}")["Processes"]
             return [" ".join(each) for each in found or ()]
 
     def exec(

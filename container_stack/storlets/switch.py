@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Changing the image that an account's requests run in, on one node, with no request failing.
+
+The gateway finds a sandbox by the account's directory of pipes alone. So a new sandbox is started
+on a directory beside, probed, and given all storlets that run in the old one. Then the two
+directories change places in one step of the kernel's. A bind mount follows its directory: what
+the old sandbox has been given it finishes, and what comes next the new one gets.
+
+Meanwhile the gateway may start sandboxes of its own: when none answers it runs what the account's
+tag names at that time. The tag is set before the exchange, so that this is the new image, and
+whose pipe serves is looked at afterwards.
+
+A switch can be killed anywhere. A sandbox of ours carries the identity of its directory as a
+label; whether that directory is the one that serves tells on which side of the exchange it was.
+"""
+
+import contextlib
+import dataclasses
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from container_stack import exceptions
+from container_stack.host import containers
+from container_stack.storlets import daemons, probe, sandbox, settle, warm
+from container_stack.storlets import helper as helpers
+from container_stack.storlets.place import Place, Target
+
+LOG = logging.getLogger(__name__)
+
+#: Seconds that a probe may take once the sandbox answers.
+PROBE = 60
+
+
+def run(place: Place, target: Target) -> None:
+    """Let requests run in another image.
+
+    :raises ProbeFailed: they wouldn't; nothing has changed.
+    :raises Busy: the gateway restarted the sandbox meanwhile, in another image.
+    """
+    with _helped(place) as helper:
+        settle.recover(place, helper)
+        old = [each for each in place.sandboxes() if each.state == "running"]
+        helper.user = _user(place, old) or helper.user
+        with contextlib.ExitStack() as undo:
+            undo.callback(_quietly, helper.discard, probe.MAIN)
+            identity = helper.prepare()
+            new = _started(place, target, identity, helper.user)
+            undo.callback(_quietly, place.engine.remove, new)
+            factory = _probed(place, helper, new)
+            warmed = warm.copy(place, helper, old)
+            undo.callback(_quietly, target.retag())
+            _exchange(helper, identity, undo)
+            undo.pop_all()
+        LOG.info(
+            "Storlets of %(scope)s run in %(image)s",
+            {"scope": place.scope, "image": target.image_id},
+        )
+        warm.copy_late(place, helper, old, warmed)
+        if helper.look()["factory"] not in (factory, 0):
+            new = settle.yield_to_gateway(place, new, target)
+        settle.finish(place, helper, new, target.name)
+
+
+def sweep(place: Place) -> None:
+    """Bring to an end what a killed switch left, whichever way is the shorter one."""
+    with _helped(place) as helper:
+        settle.recover(place, helper)
+
+
+def halt(place: Place) -> None:
+    """Let the account's sandboxes finish what they have been given, and end them."""
+    with _helped(place) as helper:
+        settle.recover(place, helper)
+        settle.drain(place, helper, place.sandboxes(), place.scope)
+
+
+@contextlib.contextmanager
+def _helped(place: Place) -> Iterator[helpers.Helper]:
+    with helpers.started(place.engine, place.gateway, place.base, place.scope) as helper:
+        yield helper
+
+
+def _user(place: Place, sandboxes: Sequence[containers.Container]) -> str | None:
+    """Return whom the gateway itself runs the account's sandbox as."""
+    for each in sandboxes:
+        with contextlib.suppress(exceptions.NotFound):
+            return place.engine.inspect(each.id).user or None
+    return None
+
+
+def _started(place: Place, target: Target, identity: str, user: str) -> str:
+    """Start the new sandbox beside and return its id."""
+    spec = sandbox.spec(
+        place.gateway,
+        place.scope,
+        target.image_id,
+        user=user,
+        name=target.name,
+        pipes=f"{place.gateway.pipes}/{place.beside}",
+    )
+    labels = {**spec.labels, settle.DIRECTORY: identity, settle.TITLE: target.name}
+    try:
+        return place.engine.run(dataclasses.replace(spec, name=place.next, labels=labels))
+    except (exceptions.EngineUnavailable, exceptions.NoSpace):
+        raise
+    except exceptions.ContainerStackError as exc:
+        raise exceptions.ProbeFailed(f"No sandbox starts from {target.image_id}: {exc}") from exc
+
+
+def _probed(place: Place, helper: helpers.Helper, new: str) -> int:
+    """Have a storlet run in the new sandbox, and return what tells its pipe from others."""
+    deadline = time.monotonic() + place.gateway.start_timeout
+    while True:
+        try:
+            answer = helper.ask(
+                "probe",
+                PROBE,
+                scope=place.scope,
+                pipes=place.beside,
+                main=probe.MAIN,
+                file=probe.FILE,
+                source=probe.SOURCE.decode(),
+                daemon={**daemons.PROBE.order(), "again": False},
+                patience=1.0,
+            )
+        except exceptions.CommandFailed as exc:
+            why = f"no answer in {PROBE} seconds" if exc.timed_out else exc.stderr
+            raise exceptions.ProbeFailed(f"The new sandbox can't be used: {why}.") from exc
+        if answer["failure"]:
+            raise exceptions.ProbeFailed(f"The new sandbox can't be used: {answer['failure']}.")
+        if answer["answers"]:
+            return int(answer["factory"])
+        _check_alive(place, new)
+        if time.monotonic() > deadline:
+            raise exceptions.ProbeFailed(
+                f"The new sandbox didn't answer in {place.gateway.start_timeout:g} seconds."
+            )
+
+
+def _check_alive(place: Place, container: str) -> None:
+    with contextlib.suppress(exceptions.NotFound):
+        if place.engine.inspect(container).state == "running":
+            return
+    raise exceptions.ProbeFailed("The new sandbox ended at once.")
+
+
+def _exchange(helper: helpers.Helper, identity: str, undo: contextlib.ExitStack) -> None:
+    """Exchange the directories.
+
+    :param undo: is emptied when nobody can tell whether it was done: :func:`sweep` finds out, and
+        undoing could take away what serves.
+    """
+    try:
+        with helpers.tolerated():
+            helper.exchange()
+        if helper.look()["serving"] == identity:
+            return
+    except BaseException:
+        undo.pop_all()
+        raise
+    raise exceptions.HostNotReady(
+        "The node can't exchange two directories in one step; its pipes need another file system."
+    )
+
+
+def _quietly(undo: Callable[..., object], *args: object) -> None:
+    """Undo something; what goes wrong there would hide what went wrong before."""
+    try:
+        undo(*args)
+    except exceptions.ContainerStackError as exc:
+        LOG.warning("Undoing failed, and the next sweep will do it: %(why)s", {"why": exc})
