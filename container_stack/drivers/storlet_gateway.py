@@ -124,7 +124,7 @@ class _Server:
         response = self._gateway.invocation_flow(request)
         return {
             "metadata": response.data.user_metadata,
-            **_compared(response.data.data_iter, order["output"]),
+            **compared(response.data.data_iter, order["output"]),
         }
 
 
@@ -155,7 +155,7 @@ def _options(order: Json) -> dict[str, Any]:
     }
 
 
-def _compared(chunks: Iterator[bytes], expected: str | None) -> Json:
+def compared(chunks: Iterator[bytes], expected: str | None) -> Json:
     """Return the output's size and digest, and where it leaves what was expected.
 
     No more is read than tells so.

@@ -12,6 +12,7 @@ import json
 import os
 import pwd
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -53,27 +54,16 @@ class GatewayRuntime:
     @contextlib.contextmanager
     def open(self, place: verify.Place, watch: Callable[[], None]) -> Iterator[verify.Sandbox]:
         """Lend a sandbox that isn't started yet; see :class:`verify.Runtime`."""
-        identity = self._identity()
-        if "user" in identity:
-            os.chown(place.directory, identity["user"], identity["group"])
-        with tempfile.TemporaryFile() as words, self._process(place, words, identity) as process:
-            sandbox = _Sandbox(process, place, self.timeout, watch)
-            try:
-                sandbox.load()
-            except exceptions.ProbeFailed as exc:
-                raise exceptions.HostNotReady(
-                    f"Storlets' gateway doesn't run here: {_last(words) or exc}"
-                ) from exc
-            yield sandbox
+        user = self._user(place.engine_url)
+        if user is not None:
+            os.chown(place.directory, user.uid, user.gid)
+        with tempfile.TemporaryFile() as words, self._process(place, words, user) as process:
+            yield _Sandbox(process, place, self.timeout, watch, words, copies=user is not None)
 
     @contextlib.contextmanager
     def _process(
-        self, place: verify.Place, words: IO[bytes], identity: Mapping[str, Any]
+        self, place: verify.Place, words: IO[bytes], user: "_User | None"
     ) -> Iterator["subprocess.Popen[bytes]"]:
-        if identity and urllib.parse.urlsplit(place.engine_url).scheme == "unix":
-            # Swift's user is in the group that may use the engine; not everywhere where we run.
-            group = os.stat(urllib.parse.urlsplit(place.engine_url).path).st_gid
-            identity = {**identity, "extra_groups": [*identity["extra_groups"], group]}
         kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
         process = subprocess.Popen(
             [self.python, "-m", _MODULE],
@@ -81,24 +71,28 @@ class GatewayRuntime:
             stdout=subprocess.PIPE,
             stderr=words,
             cwd=place.directory,
-            env={**kept, "DOCKER_HOST": place.engine_url},
+            # Nothing is imported from where the sandbox's own directories are.
+            env={**kept, "PYTHONSAFEPATH": "1", "DOCKER_HOST": place.engine_url},
             start_new_session=True,
-            **identity,
+            user=user.uid if user else None,
+            group=user.gid if user else None,
+            extra_groups=user.groups if user else None,
         )
         try:
             yield process
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            # Its pipes are closed without a last write to who isn't there any more.
-            for pipe in (process.stdin, process.stdout):
-                with contextlib.suppress(OSError):
-                    pipe and pipe.close()
             process.wait()
+            for pipe in (process.stdin, process.stdout):
+                # What couldn't be written to it is of no interest any more.
+                with contextlib.suppress(OSError):
+                    if pipe is not None:
+                        pipe.close()
 
-    def _identity(self) -> dict[str, Any]:
+    def _user(self, engine_url: str) -> "_User | None":
         if self.user is None or os.geteuid() != 0:
-            return {}
+            return None
         name, _, group = self.user.partition(":")
         try:
             entry = pwd.getpwuid(int(name)) if name.isdigit() else pwd.getpwnam(name)
@@ -107,16 +101,28 @@ class GatewayRuntime:
                 raise exceptions.HostNotReady(
                     f"This host has no user {name}, whom sandboxes run as; give its UID."
                 ) from exc
-            return {"user": int(name), "group": int(group or name), "extra_groups": []}
-        return {
-            "user": entry.pw_uid,
-            "group": int(group or entry.pw_gid),
-            "extra_groups": os.getgrouplist(entry.pw_name, entry.pw_gid),
-        }
+            uid, gid, groups = int(name), int(group or name), []
+        else:
+            uid, gid = entry.pw_uid, int(group or entry.pw_gid)
+            groups = os.getgrouplist(entry.pw_name, entry.pw_gid)
+        # On a node Swift's user is in the group that may use the engine; not everywhere here.
+        with contextlib.suppress(OSError):
+            groups.append(os.stat(urllib.parse.urlsplit(engine_url).path).st_gid)
+        return _User(uid, gid, tuple(groups))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _User:
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
 
 
 class _Sandbox:
-    """Tells the gateway's process what to do, and waits no longer than it may."""
+    """Tells the gateway's process what to do, and waits no longer than it may.
+
+    :param copies: the process may not read our files: it gets copies.
+    """
 
     def __init__(
         self,
@@ -124,6 +130,9 @@ class _Sandbox:
         place: verify.Place,
         timeout: float,
         watch: Callable[[], None],
+        words: IO[bytes],
+        *,
+        copies: bool,
     ) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -131,28 +140,33 @@ class _Sandbox:
         self._place = place
         self._timeout = timeout
         self._watch = watch
+        self._words = words
+        self._copies = copies
         self._read = b""
-
-    def load(self) -> None:
-        """Have the gateway's modules loaded."""
-        conf = dict(self._place.options)
-        self._ask({"conf": conf, "scope": self._place.scope}, LOADING)
+        self._send({"conf": dict(place.options), "scope": place.scope})
 
     def start(self) -> float:
         """Start it, and return the seconds that it took to answer a ping."""
-        answer = self._ask({"do": "start"}, self._place.start_timeout + SLACK)
-        return float(answer["seconds"])
+        try:
+            self._answer(LOADING)
+        except exceptions.ProbeFailed as exc:
+            raise exceptions.HostNotReady(
+                f"Storlets' gateway doesn't run here: {_last(self._words) or exc}"
+            ) from exc
+        self._send({"do": "start"})
+        return float(self._answer(self._place.start_timeout + SLACK)["seconds"])
 
     def run(self, trial: trials.Trial) -> verify.Answer:
         """Run a storlet in it, and return what came out."""
         order = dataclasses.asdict(trial) | {
             "do": "run",
-            "file": os.path.abspath(trial.file),
-            "input": os.path.abspath(trial.input),
-            "output": trial.output and os.path.abspath(trial.output),
-            "dependencies": [os.path.abspath(each) for each in trial.dependencies],
+            "file": self._lent(trial.file),
+            "input": self._lent(trial.input),
+            "output": self._lent(trial.output) if trial.output is not None else None,
+            "dependencies": [self._lent(each) for each in trial.dependencies],
         }
-        answer = self._ask(order, self._timeout)
+        self._send(order)
+        answer = self._answer(self._timeout)
         metadata = answer["metadata"]
         return verify.Answer(
             size=answer["size"],
@@ -162,10 +176,21 @@ class _Sandbox:
             seconds=float(answer["seconds"]),
         )
 
-    def _ask(self, order: Mapping[str, Any], timeout: float) -> dict[str, Any]:
+    def _lent(self, path: str) -> str:
+        """Return a path of a file that the gateway's process may read."""
+        if not self._copies:
+            return os.path.abspath(path)
+        directory = tempfile.mkdtemp(dir=self._place.directory)
+        os.chmod(directory, 0o711)  # noqa: S103 - what is above lets nobody else in
+        return shutil.copy(path, os.path.join(directory, os.path.basename(path)))
+
+    def _send(self, order: Mapping[str, Any]) -> None:
+        # Who is gone gives no answer; that is where it is noticed.
         with contextlib.suppress(OSError):
             self._in.write(json.dumps(order).encode() + b"\n")
             self._in.flush()
+
+    def _answer(self, timeout: float) -> dict[str, Any]:
         answer: dict[str, Any] = json.loads(self._line(timeout))
         if "error" in answer:
             raise exceptions.ProbeFailed(_reason(answer))

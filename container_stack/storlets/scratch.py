@@ -86,7 +86,7 @@ class Scratch:
             # Somebody else may run it by its ID.
             with contextlib.suppress(exceptions.Busy):
                 self.engine.images.remove(image.id)
-        _empty(self.directory)
+        empty(self.directory)
 
 
 @contextlib.contextmanager
@@ -155,7 +155,7 @@ def _recorded(directory: str) -> dict[str, str]:
         return {}
 
 
-def _empty(top: str) -> None:
+def empty(top: str) -> None:
     """Remove a directory in which a sandbox could do as it liked.
 
     Directories are moved up first: neither depth nor length of a path is the sandbox's choice.
