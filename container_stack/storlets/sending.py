@@ -120,6 +120,7 @@ class Upload:
         self._progress = progress
         self._segments = segments_container(plan.container)
         self.moved = 0
+        self._before = self._object_before()
         self._old = self._segments_before()
 
     def run(self, metadata: Mapping[str, str]) -> None:
@@ -134,8 +135,10 @@ class Upload:
                 metadata=metadata,
                 content_type=CONTENT_TYPE,
             )
-        else:
+        elif not self._is_there():
             self._send(plan.container, plan.name, plan.etag, 0, plan.size, metadata)
+        elif self._before and self._before.metadata != metadata:
+            self._store.set_metadata(plan.container, plan.name, metadata)
         self._tell(plan.size)
 
     def sweep(self) -> None:
@@ -155,15 +158,27 @@ class Upload:
                 {"name": self._plan.name, "why": exc},
             )
 
+    def _object_before(self) -> objects.Object | None:
+        try:
+            return self._store.head(self._plan.container, self._plan.name)
+        except exceptions.NotFound:
+            return None
+
+    def _is_there(self) -> bool:
+        before = self._before
+        if before is None or before.segmented:
+            return False
+        return (before.etag, before.size) == (self._plan.etag, self._plan.size)
+
     def _segments_before(self) -> Sequence[str]:
         """Return the segments of the object as it is, in so far as they are its own.
 
         Others' names in a manifest could be anything; who wrote it may want us to remove it.
         """
+        if self._before is None or not self._before.segmented:
+            return ()
         plan = self._plan
         try:
-            if not self._store.head(plan.container, plan.name).segmented:
-                return ()
             segments = self._store.segments(plan.container, plan.name)
         except (exceptions.NotFound, exceptions.InvalidRequest):
             return ()

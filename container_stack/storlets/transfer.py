@@ -19,6 +19,8 @@ LOG = logging.getLogger(__name__)
 GIB = 1024**3
 #: Bytes; Swift takes no larger object that isn't segmented.
 LARGEST_SEGMENT = 5 * GIB
+#: An object's metadata that has the SHA-256 of its bytes.
+SHA256 = receiving.SHA256
 #: Times that a download begins, since the object has changed or what arrived was damaged.
 ROUNDS = 3
 
@@ -64,7 +66,7 @@ def upload(
     with partfile.local(path), open(path, "rb", buffering=0) as file:
         plan = sending.Plan.of(file.fileno(), container, name, segment_size, progress)
         sent = sending.Upload(store, plan, file.fileno(), progress)
-        sent.run({**kept, receiving.SHA256: plan.sha256})
+        sent.run({**kept, SHA256: plan.sha256})
     found = store.head(container, name)
     if found.etag != plan.etag:
         raise exceptions.Busy(f"{container}/{name} was replaced by somebody else meanwhile.")

@@ -84,6 +84,15 @@ def test_empty_file_is_an_empty_object(store, tmp_path):
     assert content(store) == b""
 
 
+@pytest.mark.parametrize("size", [SEGMENT, len(DATA)])
+def test_what_is_there_is_not_sent_again_and_gets_the_new_metadata(store, path, size):
+    upload(store, path, size, metadata={"image-name": "one", "other": "x"})
+    done = upload(store, path, size, metadata={"image-name": "two"})
+    assert done.moved == 0
+    assert done.object.metadata == {"image-name": "two", "sha256": done.sha256}
+    assert content(store) == DATA
+
+
 def test_upload_that_broke_off_sends_only_the_rest(store, path):
     store.write(IMAGES, "a.tar", b"old")
     store.faults.append(memory.Fault(DOWN, "write", prefix=SEGMENTS, skip=2))
