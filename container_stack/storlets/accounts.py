@@ -75,7 +75,7 @@ class _Steps:
 
 def enable(
     store: objects.ObjectStore,
-    known: claims.Claims,
+    known: claims.Claims | None,
     account: model.Account,
     users: Sequence[str],
     *,
@@ -85,6 +85,8 @@ def enable(
 
     :param store: the account, as somebody sees it who may change it: its own administrator, or
         the provider's.
+    :param known: accounts of the storlet manager's; None when it isn't him who enables: then the
+        first deployment finds out that another account has the scope.
     :param users: the storlet manager and the account's manager, as ACLs name them: project:user,
         with Keystone by their IDs. ACLs that are there stay.
     :param dry_run: change nothing.
@@ -92,9 +94,8 @@ def enable(
     """
     _check(store, account, users)
     steps = _Steps(dry_run=dry_run)
-    claim = known.check(account)
-    if claim is None or not claim.enabled or tuple(claim.users) != tuple(users):
-        steps.do(f"scope {account.scope}", account.name, lambda: known.claim(account, users))
+    if known is not None:
+        _claim(known, account, users, steps)
     for name in _CONTAINERS:
         _prepare(store, name, users if name in _SHARED else (), steps)
     if store.account_headers().get(ENABLED, "").lower() not in _YES:
@@ -104,7 +105,7 @@ def enable(
 
 def disable(
     store: objects.ObjectStore,
-    known: claims.Claims,
+    known: claims.Claims | None,
     account: model.Account,
     *,
     dry_run: bool = False,
@@ -116,12 +117,12 @@ def disable(
     """
     _check(store, account, ())
     steps = _Steps(dry_run=dry_run)
-    claim = known.check(account)
+    claim = known.check(account) if known else None
     if store.account_headers().get(ENABLED, "").lower() in _YES:
         steps.do(
             f"account {account.name}", "disabled", lambda: store.set_account({ENABLED: "False"})
         )
-    if claim is not None and claim.enabled:
+    if known and claim and claim.enabled:
         for name in _SHARED:
             _shut(store, name, claim.users, steps)
         steps.do(f"scope {account.scope}", "kept", lambda: known.release(claim))
@@ -180,6 +181,14 @@ def _check(store: objects.ObjectStore, account: model.Account, users: Sequence[s
             raise exceptions.InvalidRequest(
                 f"{user!r} can't be given access; say project:user, with Keystone by their IDs."
             )
+
+
+def _claim(
+    known: claims.Claims, account: model.Account, users: Sequence[str], steps: _Steps
+) -> None:
+    claim = known.check(account)
+    if claim is None or not claim.enabled or tuple(claim.users) != tuple(users):
+        steps.do(f"scope {account.scope}", account.name, lambda: known.claim(account, users))
 
 
 def _prepare(store: objects.ObjectStore, name: str, users: Sequence[str], steps: _Steps) -> None:

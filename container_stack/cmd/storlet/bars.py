@@ -13,8 +13,9 @@ import tqdm
 #: Seconds between two lines about one thing, where there is no terminal.
 EVERY = 5.0
 
-#: How tqdm is to show bytes.
-_UNITS: dict[str, Any] = {"unit": "B", "unit_scale": True, "unit_divisor": 1024}
+#: How tqdm is to show bytes, and nodes.
+_BYTES: dict[str, Any] = {"unit": "B", "unit_scale": True, "unit_divisor": 1024}
+_NODES: dict[str, Any] = {"unit": " nodes"}
 
 
 @dataclasses.dataclass(slots=True)
@@ -55,11 +56,11 @@ class Bars(contextlib.AbstractContextManager["Bars"]):
 
     def __call__(self, what: str, done: int, total: int | None) -> None:
         """Tell that so many bytes are done."""
-        with self._lock:
-            if self._terminal:
-                self._move(what, done, total)
-            else:
-                self._write(what, done, total)
+        self._tell(what, done, total, _BYTES)
+
+    def count(self, what: str, done: int, total: int) -> None:
+        """Tell that so many nodes are done."""
+        self._tell(what, done, total, _NODES)
 
     def say(self, line: str) -> None:
         """Write a line without tearing a bar apart."""
@@ -71,11 +72,18 @@ class Bars(contextlib.AbstractContextManager["Bars"]):
             for bar in self._bars.values():
                 bar.refresh()
 
-    def _move(self, what: str, done: int, total: int | None) -> None:
+    def _tell(self, what: str, done: int, total: int | None, units: dict[str, Any]) -> None:
+        with self._lock:
+            if self._terminal:
+                self._move(what, done, total, units)
+            else:
+                self._write(what, done, total, units)
+
+    def _move(self, what: str, done: int, total: int | None, units: dict[str, Any]) -> None:
         bar = self._bars.get(what)
         if bar is None:
             bar = self._bars[what] = tqdm.tqdm(
-                desc=what, total=total, initial=done, file=self._stream, **_UNITS
+                desc=what, total=total, initial=done, file=self._stream, **units
             )
         bar.total = total
         bar.update(done - bar.n)
@@ -83,7 +91,7 @@ class Bars(contextlib.AbstractContextManager["Bars"]):
             bar.refresh()
             self._bars.pop(what).close()
 
-    def _write(self, what: str, done: int, total: int | None) -> None:
+    def _write(self, what: str, done: int, total: int | None, units: dict[str, Any]) -> None:
         now = self._clock()
         course = self._courses.setdefault(what, _Course(now, done, now))
         if done == total:
@@ -92,7 +100,7 @@ class Bars(contextlib.AbstractContextManager["Bars"]):
             return
         course.told = now
         line = tqdm.tqdm.format_meter(
-            done, total, now - course.began, ncols=0, prefix=what, initial=course.first, **_UNITS
+            done, total, now - course.began, ncols=0, prefix=what, initial=course.first, **units
         )
         self._stream.write(f"{line}\n")
         self._stream.flush()

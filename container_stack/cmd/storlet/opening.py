@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING
 
 from container_stack import exceptions
 from container_stack.cmd.storlet import options
-from container_stack.storlets import model
 
 if TYPE_CHECKING:
-    from container_stack.drivers import storlet_workbench, swift
+    from container_stack.drivers import storlet_workbench, storlets
 
 
 def workbench(args: argparse.Namespace) -> "storlet_workbench.Workbench":
@@ -25,26 +24,15 @@ def workbench(args: argparse.Namespace) -> "storlet_workbench.Workbench":
     return storlet_workbench.Workbench(options.settings(args))
 
 
-def store(args: argparse.Namespace) -> "swift.Swift":
-    """Return the account that a command is about: the one it names, or the user's own."""
-    own = own_store(args)
-    return own.to(args.account) if args.account else own
-
-
-def own_store(args: argparse.Namespace) -> "swift.Swift":
-    """Return the user's own account."""
+def manager(args: argparse.Namespace) -> "storlets.ImageManager":
+    """Return what works on accounts in Swift and on their nodes, as the user who asks."""
     with _extra():
-        from container_stack.drivers import swift
-    return swift.Swift(swift.Credentials.from_environment(options.environment(args)))
-
-
-def account(args: argparse.Namespace) -> model.Account:
-    """Return the account that a command is about.
-
-    :raises InvalidRequest: it can't have an image of its own, and why.
-    """
-    prefix = options.settings(args).reseller_prefix
-    return model.Account(args.account or own_store(args).account, prefix)
+        from container_stack.drivers import storlets, swift
+    environment = options.environment(args)
+    values = options.settings(args)
+    who = environment.get("OS_USERNAME") or environment.get("ST_USER") or ""
+    store = swift.Swift(swift.Credentials.from_environment(environment))
+    return storlets.ImageManager(values, store, who=who)
 
 
 @contextlib.contextmanager

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from cliff import lister
 
+from container_stack import exceptions
 from container_stack.cmd.storlet import bars, opening, options
-from container_stack.storlets import report, trial
+from container_stack.storlets import model, report, trial
 
 
 class Verify(lister.Lister):
@@ -56,12 +57,29 @@ class Verify(lister.Lister):
         return table(made)
 
     def _verify(self, args: argparse.Namespace, progress: bars.Bars) -> report.Report:
-        account = opening.account(args)
+        if args.store_report and not args.object:
+            raise exceptions.InvalidRequest("--store-report is for an uploaded image: --object.")
+        trial = make_trial(args)
+        if args.object:
+            manager = opening.manager(args)
+            return manager.verify(
+                manager.account(args.account),
+                args.object,
+                base_image=args.base,
+                trial=trial,
+                java=args.java,
+                store_report=args.store_report,
+                progress=progress,
+            )
+        if args.account:
+            account = model.Account(args.account, options.settings(args).reseller_prefix)
+        else:
+            account = opening.manager(args).account()
         return opening.workbench(args).verify(
             args.file,
             account,
             base_image=args.base,
-            trial=make_trial(args),
+            trial=trial,
             java=args.java,
             progress=progress,
         )
