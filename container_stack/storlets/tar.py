@@ -9,6 +9,7 @@ as GNU or as pax write them. It is what every engine writes.
 
 import dataclasses
 import enum
+import functools
 import re
 import struct
 import threading
@@ -27,7 +28,7 @@ _END = bytes(BLOCK)
 _FIELDS = struct.Struct("100s 8s 8s 8s 12s 12s 8s c 100s 8s 32s 32s 8s 8s 155s 12s")
 _NAME, _MODE, _UID, _GID, _SIZE, _MTIME, _CHECKSUM, _TYPE = range(8)
 _TARGET, _MAGIC, _UNAME, _GNAME, _MAJOR, _MINOR, _PREFIX, _PADDING = range(8, 16)
-_NUMBERS = (_MODE, _UID, _GID, _SIZE, _MTIME, _MAJOR, _MINOR)
+_NUMBERS = (_MODE, _UID, _GID, _SIZE, _MTIME, _CHECKSUM, _MAJOR, _MINOR)
 _USTAR, _GNU = b"ustar\x0000", b"ustar  \0"
 _OCTAL = re.compile(rb"[ \0]*([0-7]*)[ \0]*")
 _RECORD = re.compile(rb"([1-9]\d{0,6}) ([^=\0]+)=")
@@ -173,22 +174,13 @@ class _Fields:
         # Where POSIX has a prefix GNU may have times: readers tell them apart in different ways.
         if magic not in (_USTAR, _GNU) or any(padding) or (magic == _GNU and any(prefix)):
             raise self.bad("neither as POSIX nor as GNU has it")
-        checksum = sum(block) - sum(self._fields[_CHECKSUM]) + 8 * ord(" ")
-        if self._number(_CHECKSUM) != checksum:
-            raise self.bad("damaged: its checksum is another")
         #: By field; readers look at all of them, in extensions too.
-        self.numbers = {field: self._number(field) for field in _NUMBERS}
-
-    def _number(self, field: int) -> int:
-        """Return a number: octal digits, or as GNU writes large ones."""
-        data: bytes = self._fields[field]
-        if data[0] == 0x80:
-            value = int.from_bytes(data[1:], "big")
-            if value < 2**63:
-                return value
-        elif match := _OCTAL.fullmatch(data):
-            return int(match[1] or b"0", 8)
-        raise self.bad("damaged: a field should be a number and isn't")
+        self.numbers = {field: _number(self._fields[field]) for field in _NUMBERS}
+        if min(self.numbers.values()) < 0:
+            raise self.bad("damaged: a field should be a number and isn't")
+        checksum = sum(block) - sum(self._fields[_CHECKSUM]) + 8 * ord(" ")
+        if self.numbers[_CHECKSUM] != checksum:
+            raise self.bad("damaged: its checksum is another")
 
     def text(self, field: int) -> bytes:
         data: bytes = self._fields[field]
@@ -196,6 +188,16 @@ class _Fields:
 
     def bad(self, what: str) -> exceptions.InvalidRequest:
         return exceptions.InvalidRequest(f"The tar header at byte {self._offset} is {what}.")
+
+
+@functools.lru_cache(maxsize=4096)
+def _number(field: bytes) -> int:
+    """Return a number, octal or as GNU writes large ones; -1 for what is none."""
+    if field[0] == 0x80:
+        value = int.from_bytes(field[1:], "big")
+        return value if value < 2**63 else -1
+    match = _OCTAL.fullmatch(field)
+    return int(match[1] or b"0", 8) if match else -1
 
 
 def _header(fields: _Fields, extensions: Mapping[bytes, bytes], offset: int) -> Header:

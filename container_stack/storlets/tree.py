@@ -50,7 +50,7 @@ class Entry:
 
 
 class Node:
-    """An entry and, in a directory, what is below."""
+    """An entry and, in a directory, what is below; hard links share one."""
 
     __slots__ = ("children", "entry", "touched")
 
@@ -124,10 +124,11 @@ class Tree:
             self._check_once(change)
             if change.effect is Effect.HIDES:
                 hidden.append(self._directory(change.path, layer, change.header))
-            elif change.effect is Effect.REMOVES:
-                self._remove(change, layer)
+            elif not change.path:
+                self._write_root(change, layer)
             else:
-                self._write(change, layer)
+                parent = self._directory(change.path[:-1], layer, change.header)
+                self._change(parent, change, layer)
         for node in hidden:
             _hide(node, layer)
 
@@ -138,45 +139,36 @@ class Tree:
                 raise layers.refused(change.header, "twice in its layer")
         self._seen.add((change.effect, change.path))
 
-    def _write(self, change: layers.Change, layer: int) -> None:
-        entry = self._entry(change, layer)
-        if not change.path:
-            if entry.kind is not Kind.DIRECTORY:
-                raise layers.refused(change.header, "its root, and no directory")
-            self._root.entry = entry
+    def _write_root(self, change: layers.Change, layer: int) -> None:
+        if change.header.kind is not Kind.DIRECTORY:
+            raise layers.refused(change.header, "its root, and no directory")
+        self._root.entry = _entry(change.header, layer)
+
+    def _change(self, parent: Node, change: layers.Change, layer: int) -> None:
+        name, header = change.path[-1], change.header
+        old = parent.children.get(name)
+        if header.kind is Kind.DIRECTORY and old and old.entry.kind is Kind.DIRECTORY:
+            old.entry, old.touched = _entry(header, layer), layer
             return
-        parent = self._directory(change.path[:-1], layer, change.header)
-        old = parent.children.get(change.path[-1])
-        if old and old.entry.kind is entry.kind is Kind.DIRECTORY:
-            old.entry, old.touched = entry, layer
-        else:
-            self._remove(change, layer)
-            parent.children[change.path[-1]] = Node(entry)
-
-    def _remove(self, change: layers.Change, layer: int) -> None:
-        parent = self._directory(change.path[:-1], layer, change.header)
-        old = parent.children.pop(change.path[-1], None)
         if old and old.touched == layer:
-            raise layers.refused(change.header, "twice in its layer")
+            raise layers.refused(header, "twice in its layer")
+        if change.effect is Effect.REMOVES:
+            parent.children.pop(name, None)
+        elif header.kind is Kind.HARD_LINK:
+            parent.children[name] = self._linked(change, layer)
+        else:
+            parent.children[name] = Node(_entry(header, layer))
 
-    def _entry(self, change: layers.Change, layer: int) -> Entry:
-        header = change.header
-        if header.kind is Kind.HARD_LINK:
-            node = self._walk(change.target)
-            if node is None or node.touched != layer or node.entry.kind is Kind.DIRECTORY:
-                raise layers.refused(header, "a hard link to nothing in its own layer")
-            return dataclasses.replace(node.entry, mode=header.mode)
-        return Entry(
-            kind=header.kind,
-            mode=header.mode,
-            uid=header.uid,
-            gid=header.gid,
-            size=header.size,
-            target=header.target,
-            layer=layer,
-            capabilities="security.capability" in header.attributes,
-            offset=header.offset,
-        )
+    def _linked(self, change: layers.Change, layer: int) -> Node:
+        """Return what a hard link links to; it gets the link's owner and permissions."""
+        node: Node | None = self._root
+        for name in change.target:
+            node = node.children.get(name) if node else None
+        if node is None or node.touched != layer or node.entry.kind is Kind.DIRECTORY:
+            raise layers.refused(change.header, "a hard link to nothing in its own layer")
+        mode, uid, gid = change.header.mode, change.header.uid, change.header.gid
+        node.entry = dataclasses.replace(node.entry, mode=mode, uid=uid, gid=gid)
+        return node
 
     def _directory(self, path: Sequence[str], layer: int, header: tar.Header) -> Node:
         """Return a directory for a layer to change something in; the engine makes what lacks."""
@@ -200,12 +192,6 @@ class Tree:
         if self._left < 0:
             raise exceptions.InvalidRequest("The image has too many files.")
 
-    def _walk(self, path: Sequence[str]) -> Node | None:
-        node: Node | None = self._root
-        for name in path:
-            node = node.children.get(name) if node else None
-        return node
-
     def _find(self, path: str) -> Node | None:
         """Follow a name as a process in the image would: above the root is the root."""
         way, links = [self._root], LINKS + 1
@@ -225,6 +211,20 @@ class Tree:
                 else:
                     way.append(node)
         return None if rest else way[-1]
+
+
+def _entry(header: tar.Header, layer: int) -> Entry:
+    return Entry(
+        kind=header.kind,
+        mode=header.mode,
+        uid=header.uid,
+        gid=header.gid,
+        size=header.size,
+        target=header.target,
+        layer=layer,
+        capabilities="security.capability" in header.attributes,
+        offset=header.offset,
+    )
 
 
 def _hide(directory: Node, layer: int) -> None:

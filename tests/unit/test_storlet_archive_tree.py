@@ -97,6 +97,12 @@ def test_hard_link_is_the_file() -> None:
     assert [each.kind for _, each in made.walk() if each.size] == [Kind.FILE] * 3
 
 
+def test_hard_link_gives_the_file_its_permissions() -> None:
+    link = image_archives.special(tarfile.LNKTYPE, linkname="a", mode=0o4711)
+    made = merged({"a": b"x", "b": link})
+    assert [each.mode for _, each in made.walk()] == [0o755, 0o4711, 0o4711]
+
+
 @pytest.mark.parametrize(
     ("path", "content"),
     [
@@ -161,7 +167,6 @@ def test_who_gets_rights_of_others_is_told() -> None:
             "tmp": image_archives.special(tarfile.DIRTYPE, mode=0o3777),
             "ping": attributes("security.capability", CAPABILITY),
             "plain": b"",
-            "link": HARD("su"),
         }
     )
     told = [name for name, entry in made.walk() if entry.privileged]
