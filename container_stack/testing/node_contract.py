@@ -9,40 +9,13 @@ A node joins with one fixture, which yields a :class:`World` and sees that nothi
             yield MyWorld(...)
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Protocol
 
 import pytest
 
 from container_stack import exceptions
-from container_stack.storlets import model, nodes
-
-
-class Layer(Protocol):
-    """A layer of an image."""
-
-    @property
-    def diff_id(self) -> str:
-        """Its digest: sha256:..."""
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-
-
-class Image(Protocol):
-    """An image as an archive, such as :class:`container_stack.storlets.archive.ImageArchive`."""
-
-    @property
-    def image_id(self) -> str:
-        """sha256:..."""
-
-    @property
-    def layers(self) -> Sequence[Layer]:
-        """The lowest first."""
-
-    def stream(self, skip: int = 0) -> Iterator[bytes]:
-        """Yield the archive without its first ``skip`` layers."""
+from container_stack.storlets import model, nodes, versions
 
 
 class World(Protocol):
@@ -59,10 +32,10 @@ class World(Protocol):
     def again(self) -> nodes.Node:
         """Return the same node as a process sees it that has just started."""
 
-    def image(self, name: str) -> Image:
+    def image(self, name: str) -> versions.Image:
         """Return an image that works, on a base that all of them share; the same for a name."""
 
-    def broken(self) -> Image:
+    def broken(self) -> versions.Image:
         """Return an image on that base which doesn't pass the probe."""
 
     def serve(self, account: model.Account) -> str:
@@ -271,7 +244,7 @@ class NodeContract:
 
 def stage(
     world: World,
-    image: Image,
+    image: versions.Image,
     *,
     account: model.Account | None = None,
     asked: list[int] | None = None,
@@ -286,12 +259,12 @@ def stage(
     return world.node.stage(account or world.account, image.image_id, diff_ids(image), archive)
 
 
-def diff_ids(image: Image) -> tuple[str, ...]:
+def diff_ids(image: versions.Image) -> tuple[str, ...]:
     """Return an image's layers as a node wants them."""
     return tuple(layer.diff_id for layer in image.layers)
 
 
-def common(one: Image, other: Image) -> int:
+def common(one: versions.Image, other: versions.Image) -> int:
     """Return how many layers two images share."""
     count = 0
     for mine, its in zip(diff_ids(one), diff_ids(other), strict=False):
@@ -301,7 +274,7 @@ def common(one: Image, other: Image) -> int:
     return count
 
 
-def _order(world: World, image: Image) -> tuple[model.Account, str, tuple[str, ...]]:
+def _order(world: World, image: versions.Image) -> tuple[model.Account, str, tuple[str, ...]]:
     return world.account, image.image_id, diff_ids(image)
 
 

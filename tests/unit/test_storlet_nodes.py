@@ -4,7 +4,7 @@
 import pytest
 
 from container_stack import exceptions
-from container_stack.storlets import model
+from container_stack.storlets import archive, model
 from container_stack.testing import engine_archives, node_contract, node_faults, nodes, tiny_images
 
 BASE = b"the base layer" * 1000
@@ -16,16 +16,16 @@ class SimulatedWorld:
     def __init__(self) -> None:
         self.account = model.Account("AUTH_305f5f3d12834be187238e080b8643e4")
         self.other = model.Account("AUTH_b7238e080b8643e4305f5f3d12834be1")
-        self.node = nodes.SimulatedNode("one", tiny_images.TinyImage([BASE]).diff_ids)
+        self.node = nodes.SimulatedNode("one", tiny_images.diff_ids(tiny_images.make([BASE])))
 
     def again(self) -> nodes.SimulatedNode:
         return self.node
 
-    def image(self, name: str) -> tiny_images.TinyImage:
-        return tiny_images.TinyImage([BASE, b"common", name.encode() * 100])
+    def image(self, name: str) -> archive.ImageArchive:
+        return tiny_images.make([BASE, b"common", name.encode() * 100])
 
-    def broken(self) -> tiny_images.TinyImage:
-        return tiny_images.TinyImage([BASE, b"oh"], tiny_images.NO_PROBE)
+    def broken(self) -> archive.ImageArchive:
+        return tiny_images.make([BASE, b"oh"], tiny_images.NO_PROBE)
 
     def serve(self, account: model.Account) -> str:
         return self.node.request(account)
@@ -104,9 +104,11 @@ def test_step_is_told_and_may_end_everything():
             raise KeyboardInterrupt
 
     node = nodes.SimulatedNode("n7", step=step)
-    image = tiny_images.TinyImage([b"x"])
+    image = tiny_images.make([b"x"])
     with pytest.raises(KeyboardInterrupt):
-        node.stage(model.Account("AUTH_a"), image.image_id, image.diff_ids, image.stream)
+        node.stage(
+            model.Account("AUTH_a"), image.image_id, tiny_images.diff_ids(image), image.stream
+        )
     assert told == [("n7", "stage"), ("n7", "stage:half")]
     assert node.images == ()
 
@@ -126,8 +128,8 @@ def test_registry_serves_what_it_has(world):
 def test_clients_that_meet_a_sick_image_are_counted():
     account = model.Account("AUTH_a")
     node = nodes.SimulatedNode("one")
-    image = tiny_images.TinyImage([b"x"], tiny_images.SICK)
-    node.stage(account, image.image_id, image.diff_ids, image.stream)
+    image = tiny_images.make([b"x"], tiny_images.SICK)
+    node.stage(account, image.image_id, tiny_images.diff_ids(image), image.stream)
     node.switch(account, image.image_id)
     assert node.requests.failed > 0
     assert node.state(account).healthy is False
