@@ -23,6 +23,8 @@ from container_stack.storlets import objects
 
 #: Bytes of a piece that is read.
 PIECE = 256 * 1024
+#: Objects that are listed at once; Swift's own limit.
+PAGE = 10_000
 _META = "x-object-meta-"
 _GET_MANIFEST, _PUT_MANIFEST = "multipart-manifest=get", "multipart-manifest=put"
 
@@ -252,7 +254,7 @@ class Swift(objects.ObjectStore):
 
     def _page(self, container: str, prefix: str, marker: str) -> Any:
         with self._request("GET", container) as swift:
-            return swift.get_container(container, prefix=prefix, marker=marker)[1]
+            return swift.get_container(container, prefix=prefix, marker=marker, limit=PAGE)[1]
 
     def _pages(self, container: str, prefix: str, page: Any) -> Iterator[objects.Object]:
         while page:
