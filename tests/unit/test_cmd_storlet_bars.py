@@ -96,3 +96,30 @@ def test_something_that_begins_anew_goes_back(clock):
         for done in (5, 0, 8):
             progress("staging", done * MIB, 8 * MIB)
     assert "8.00M/8.00M" in stream.getvalue().rpartition("\r")[2]
+
+
+def test_what_has_ended_is_not_told_twice(clock):
+    stream = io.StringIO()
+    with bars.Bars(stream, clock) as progress:
+        for done in (0, 8, 8):
+            progress("uploading", done * MIB, 8 * MIB)
+    assert len(stream.getvalue().splitlines()) == 1
+
+
+def test_nodes_are_counted_as_such(clock):
+    stream = io.StringIO()
+    with bars.Bars(stream, clock) as progress:
+        for done in range(31):
+            progress.count("asking", done, 30)
+            clock.now += 0.5
+    assert stream.getvalue().splitlines()[0] == "asking:  33% 10/30 [00:05<00:10,  2.00 nodes/s]"
+
+
+def test_a_line_that_is_said_leaves_the_bars_whole(clock):
+    stream = Terminal()
+    with bars.Bars(stream, clock) as progress:
+        progress("staging", 3 * MIB, 8 * MIB)
+        progress.say("node1: it is down")
+    written = stream.getvalue()
+    assert "\r" + " " * 10 in written.partition("node1: it is down\n")[0]
+    assert "3.00M/8.00M" in written.partition("node1: it is down\n")[2]

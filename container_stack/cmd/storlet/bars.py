@@ -42,6 +42,7 @@ class Bars(contextlib.AbstractContextManager["Bars"]):
         self._lock = threading.Lock()
         self._bars: dict[str, tqdm.tqdm] = {}
         self._courses: dict[str, _Course] = {}
+        self._ended: set[str] = set()
         self._terminal = stream.isatty()
 
     def __enter__(self) -> Self:
@@ -74,6 +75,9 @@ class Bars(contextlib.AbstractContextManager["Bars"]):
 
     def _tell(self, what: str, done: int, total: int | None, units: dict[str, Any]) -> None:
         with self._lock:
+            if done == total and what in self._ended:
+                return
+            (self._ended.add if done == total else self._ended.discard)(what)
             if self._terminal:
                 self._move(what, done, total, units)
             else:
