@@ -151,8 +151,16 @@ class ImageManager:
         path: str,
         progress: model.Progress = model.silent,
     ) -> transfer.Transferred:
-        """Bring an image's archive to a file; see :func:`transfer.download`."""
-        return transfer.download(self.of(account), model.IMAGES, name, path, progress)
+        """Bring an image's archive to a file; see :func:`transfer.download`.
+
+        Nothing is fetched if the file has the bytes that were uploaded.
+        """
+        store = self.of(account)
+        found = store.head(model.IMAGES, name)
+        uploaded = found.metadata.get(transfer.SHA256)
+        if uploaded and uploaded == _digest(path, found.size):
+            return transfer.Transferred(found, uploaded, 0)
+        return transfer.download(store, model.IMAGES, name, path, progress)
 
     def upload(
         self,
@@ -282,6 +290,14 @@ class ImageManager:
             undo.callback(os.unlink, lock)
             undo.callback(_remove, path)
             yield path
+
+
+def _digest(path: str, size: int) -> str:
+    """Return a file's SHA-256, or nothing if there is none of that size."""
+    if not os.path.isfile(path) or os.path.getsize(path) != size:
+        return ""
+    with partfile.local(path), open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _remove(path: str) -> None:
