@@ -156,7 +156,7 @@ declare -A PACKAGE=(
     [smbclient]=smbclient [pgrep]=procps [shellcheck]=shellcheck [mmdebstrap]=mmdebstrap
     [mariadbd]="mariadb-server-core mariadb-client-core" [rabbitmq-server]=rabbitmq-server
     [patchelf]=patchelf [tgtd]=tgt [iscsi-inq]=libiscsi-bin
-    [memcached]=memcached [gcc]="gcc libc6-dev"
+    [memcached]=memcached [gcc]="gcc libc6-dev" [etcd]=etcd-server
 )
 
 # need_commands COMMAND...: install by one apt-get call what is missing, and start no service.

@@ -158,12 +158,13 @@ needed=(python3-venv pgrep losetup mkfs.xfs mkfs.ext4 mkfs.btrfs sudo ip lvm tgt
 if has lint; then needed+=(shellcheck); fi
 if has guest; then needed+=(mmdebstrap patchelf); fi
 if has acceptance; then needed+=(mariadbd rabbitmq-server memcached); fi
+if has functional; then needed+=(etcd); fi
 if has functional || has acceptance; then needed+=(mmdebstrap gcc); fi
 engine=no
 for section in functional acceptance examples demo bench-smoke; do if has "$section"; then engine=yes; fi; done
 if [ "$engine" = yes ]; then needed+=(dockerd busybox-static smbclient); fi
 need_commands "${needed[@]}"
-need_venv manila glance swift simulator demo test lint docs
+need_venv manila glance swift etcd simulator demo test lint docs
 if [ "$engine" = yes ]; then need_engine; fi
 
 # Nothing is written into the checkout.
