@@ -19,7 +19,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 
 from container_stack import exceptions
-from container_stack.drivers import storlet_workbench, swift
+from container_stack.drivers import storlet_lock, storlet_nodes, storlet_workbench, swift
 from container_stack.host import locks
 from container_stack.storlets import (
     accounts,
@@ -31,12 +31,11 @@ from container_stack.storlets import (
     objects,
     partfile,
     report,
+    stored_images,
     transfer,
     versions,
 )
-from container_stack.storlets import (
-    deployer as deployers,
-)
+from container_stack.storlets import deployer as deployers
 from container_stack.storlets import settings as plain
 from container_stack.storlets import trial as trials
 
@@ -63,8 +62,19 @@ class ImageManager:
 
     @functools.cached_property
     def deployer(self) -> deployers.Deployer:
-        """What changes nodes."""
-        raise exceptions.NotSupported("Deployments aren't there yet.")
+        """What changes nodes.
+
+        :raises InvalidRequest: the inventory can't be used.
+        """
+        values = self.settings
+        return deployers.Deployer(
+            self.store,
+            storlet_nodes.all_of(values, self.bench.gateway),
+            storlet_lock.Locks(values.locks).hold,
+            who=self._who,
+            policy=values.rollout,
+            archives=stored_images.StoredImages(self.store, values.segment_size),
+        )
 
     def account(self, name: str | None = None) -> model.Account:
         """Return an account, the user's own unless one is named.
@@ -246,6 +256,7 @@ class ImageManager:
         :param dry_run: verify, and only plan.
         :raises ProbeFailed: it didn't pass its verification; nothing was changed.
         """
+        claims.Claims(self.store).check(account)
         with self._fetched(account, name, progress) as (path, found):
             made = self.bench.verify(path, account, trial=trial, java=java, progress=progress)
             if store_report:

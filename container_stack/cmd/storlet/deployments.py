@@ -49,8 +49,9 @@ class _Change(show.ShowOne):
         manager = opening.manager(parsed_args)
         with bars.Bars(self.app.stderr) as progress:
             done = self.change(manager, parsed_args, progress)
-        self.code = int(bool(done.unfinished))
-        return result(done)
+        row = result(done)
+        self.code = int(bool(row[1][-1]))
+        return row
 
     def change(
         self, manager: "storlets.ImageManager", args: argparse.Namespace, progress: bars.Bars
@@ -283,16 +284,17 @@ def watcher(progress: bars.Bars) -> "Callable[[events.Event], None]":
 
 
 def result(done: "deployer.Result") -> options.Row:
-    """Return what a change has done as a row."""
+    """Return what a change has done, or would do, as a row."""
     version, plan = done.version, done.plan
     image_id = plan.image_id if plan else version and version.image_id
+    wrong = {**plan.unready, **plan.down, **done.unfinished} if plan else done.unfinished
     return RESULT, (
         version and version.number,
         image_id,
         done.changed,
         len(plan.nodes) if plan else 0,
         plan.send if plan else 0,
-        [f"{node}: {why}" for node, why in done.unfinished.items()],
+        [f"{node}: {why}" for node, why in wrong.items()],
     )
 
 
