@@ -37,7 +37,11 @@ _APIClient: Any = docker.APIClient
 
 _TAKEN = ("already in use by container", "already exists")
 #: What the engine calls failures of its own, and are the input's.
-_MALFORMED = ("processing tar", "invalid tar header", "unexpected eof", "archive/tar")
+_MALFORMED = (
+    *("processing tar", "invalid tar header", "unexpected eof", "archive/tar"),
+    # The directory that an archive is unpacked in, from which something is missing.
+    "docker-import-",
+)
 _HELD = ("address already in use", "pool overlaps", "has active endpoints", "is in use")
 
 

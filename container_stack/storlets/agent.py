@@ -77,14 +77,11 @@ class Channel:
             return 0
 
 
-def look(scope: str, beside: str) -> Reply:
-    """Tell which directories are where, and whose they are."""
-    here = os.path.join(PIPES, scope)
-    factory = Channel(scope).inode(FACTORY) if os.path.isdir(here) else 0
+def look(scope: str) -> Reply:
+    """Tell which directory of pipes serves, and whose all of them are."""
     return {
-        "serving": _identity(here),
-        "beside": _identity(os.path.join(PIPES, beside)),
-        "factory": factory,
+        "serving": _identity(os.path.join(PIPES, scope)),
+        "factory": _factory(scope),
         "owner": str(os.stat(PIPES).st_uid),
     }
 
@@ -101,24 +98,24 @@ def prepare(scope: str, beside: str) -> Reply:
     return {"identity": _identity(os.path.join(PIPES, beside))}
 
 
-def discard(scope: str, beside: str, main: str) -> Reply:
-    """Remove what a switch needed."""
-    _remove(os.path.join(PIPES, beside))
-    _remove(os.path.join(STORLETS, scope, main))
-    return {}
-
-
 def exchange(scope: str, beside: str) -> Reply:
-    """Let two directories of pipes change places, in one step."""
+    """Let two directories of pipes change places, in one step, and tell which one serves now."""
     libc = ctypes.CDLL(None, use_errno=True)
     paths = [os.fsencode(os.path.join(PIPES, name)) for name in (scope, beside)]
     if libc.renameat2(AT_FDCWD, paths[0], AT_FDCWD, paths[1], RENAME_EXCHANGE):
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), paths[0])
-    return {}
+    return {"serving": _identity(os.path.join(PIPES, scope))}
+
+
+def discard(scope: str, beside: str, main: str) -> Reply:
+    """Remove what a switch needed, and tell what serves: its pipe, and whether it answers."""
+    _remove(os.path.join(PIPES, beside))
+    _remove(os.path.join(STORLETS, scope, main))
+    return {"factory": _factory(scope), **listens(scope)}
 
 
 def listens(pipes: str) -> Reply:
-    """Tell whether a sandbox answers."""
+    """Tell whether a sandbox answers, once it has done what it was told before."""
     try:
         with Channel(pipes).pipe(FACTORY) as factory:
             return {"listens": bool(factory.ping().status)}
@@ -264,6 +261,13 @@ def _place(scope: str, main: str, file: str, source: bytes) -> None:
 def _remove(path: str) -> None:
     # However deep a sandbox has made it, and without following its links.
     subprocess.run(["rm", "-rf", "--", path], check=True, stderr=subprocess.DEVNULL)
+
+
+def _factory(pipes: str) -> int:
+    try:
+        return Channel(pipes).inode(FACTORY)
+    except OSError:
+        return 0
 
 
 def _identity(path: str) -> str:

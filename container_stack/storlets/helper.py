@@ -25,6 +25,8 @@ LABEL = "container_stack.storlets.helper"
 #: Seconds after which a helper ends that nobody ended.
 LIFE = 1800
 MEMORY, PIDS = 256 * 1024**2, 64
+#: Instead of what tells a pipe from others: a sandbox didn't answer in time.
+UNKNOWN = -1
 #: Exit code of what the kernel's alarm ended.
 _ALARM = 142
 
@@ -46,29 +48,46 @@ class Helper:
         self.user = "0"
 
     def look(self) -> dict[str, Any]:
-        """Return which directories are where, and whose they are; see :func:`agent.look`."""
-        return self.ask("look", 10, **self._names)
+        """Return which directory of pipes serves; see :func:`agent.look`."""
+        return self.ask("look", 10, scope=self._names["scope"])
 
     def prepare(self) -> str:
         """Make the directory beside anew and return its identity."""
         return str(self.ask("prepare", 60, **self._names)["identity"])
 
-    def exchange(self) -> None:
-        """Let the account's directory of pipes and the one beside change places."""
-        self.ask("exchange", 10, **self._names)
+    def exchange(self) -> str:
+        """Let the account's directory of pipes and the one beside change places.
 
-    def discard(self, main: str) -> None:
-        """Remove the directory beside, and that of a storlet."""
-        self.ask("discard", 60, main=main, **self._names)
-
-    def listens(self, pipes: str) -> bool:
-        """Return whether somebody listens at a factory's pipe; who is busy does."""
+        :returns: the identity of the one that serves now.
+        """
         try:
-            return bool(self.ask("listens", 3, pipes=pipes)["listens"])
+            return str(self.ask("exchange", 10, **self._names)["serving"])
+        except exceptions.CommandFailed as exc:
+            LOG.warning("Directories can't be exchanged: %(why)s", {"why": exc})
+            return str(self.look()["serving"])
+
+    def discard(self, main: str) -> int:
+        """Remove the directory beside and that of a storlet.
+
+        :returns: what tells the pipe that serves from others; 0 when nobody listens there.
+        """
+        try:
+            found = self.ask("discard", 30, main=main, **self._names)
+        except exceptions.CommandFailed as exc:
+            # Most likely a sandbox that serves is busy.
+            LOG.warning("Directories can't be removed: %(why)s", {"why": exc})
+            return UNKNOWN
+        return int(found["factory"]) if found["listens"] else 0
+
+    def has_begun_all(self, pipes: str) -> bool:
+        """Return whether a sandbox has begun all that it was told; a dead one has."""
+        try:
+            self.ask("listens", 1, pipes=pipes)
         except exceptions.CommandFailed as exc:
             if exc.timed_out:
-                return True
+                return False
             raise
+        return True
 
     def ask(self, do: str, seconds: float, **request: Any) -> dict[str, Any]:
         """Have something done and return the answer.
@@ -111,15 +130,6 @@ def started(
         # A failure here would hide the one before; the next helper removes this one.
         with contextlib.suppress(exceptions.ContainerStackError):
             engine.remove(container)
-
-
-@contextlib.contextmanager
-def tolerated() -> Iterator[None]:
-    """Go on although a step of the helper's fails; the log tells."""
-    try:
-        yield
-    except exceptions.CommandFailed as exc:
-        LOG.warning("A step of changing an image failed: %(why)s", {"why": exc})
 
 
 def spec(gateway_: gateway.Gateway, base: str, scope: str) -> containers.ContainerSpec:

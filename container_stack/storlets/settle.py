@@ -9,12 +9,14 @@ from container_stack import exceptions
 from container_stack.host import containers
 from container_stack.storlets import helper as helpers
 from container_stack.storlets import probe
-from container_stack.storlets.place import Place, Target
+from container_stack.storlets.place import Place
 
 LOG = logging.getLogger(__name__)
 
 #: Labels of sandboxes that were started here: their directory, and what they are to be called.
 DIRECTORY, TITLE = "container_stack.storlets.pipes", "container_stack.storlets.name"
+#: Instead of what tells a pipe from others.
+UNKNOWN = helpers.UNKNOWN
 #: Seconds for a sandbox to go that has done its work.
 EXIT = 10
 
@@ -32,27 +34,18 @@ def recover(place: Place, helper: helpers.Helper) -> None:
         place.engine.remove(each.id)
         sandboxes.remove(each)
     drain(place, helper, [each for each in sandboxes if each.name.startswith(place.ours)])
-    _clean(place, helper)
+    clean(place, helper)
 
 
-def finish(place: Place, helper: helpers.Helper, new: str, name: str) -> None:
-    """Name the sandbox that serves as the gateway expects it, and end the others."""
+def finish(place: Place, helper: helpers.Helper, new: str, name: str) -> int:
+    """Name the sandbox that serves as the gateway expects it, and end the others.
+
+    :returns: what tells the pipe that serves from others; 0 when nobody listens there.
+    """
     if any(each.id == new for each in place.sandboxes()):
         _rename(place, new, name)
         drain(place, helper, [each for each in place.sandboxes() if each.id != new])
-    _clean(place, helper)
-
-
-def yield_to_gateway(place: Place, new: str, target: Target) -> str:
-    """Leave requests to a sandbox that the gateway started on the new one's directory.
-
-    :raises Busy: that runs another image.
-    """
-    end(place, [new], place.grace)
-    for each in place.sandboxes():
-        if (each.name, each.image_id) == (target.name, target.image_id):
-            return each.id
-    raise exceptions.Busy("The gateway restarted the sandbox meanwhile; try again.")
+    return clean(place, helper)
 
 
 def drain(
@@ -85,6 +78,20 @@ def end(place: Place, sandboxes: Iterable[str], seconds: float) -> None:
         place.engine.remove(each)
 
 
+def clean(place: Place, helper: helpers.Helper) -> int:
+    """Remove directories that nobody needs, and sandboxes that no request reaches.
+
+    :returns: what tells the pipe that serves from others; 0 when nobody listens there.
+    """
+    factory = helper.discard(probe.MAIN)
+    sandboxes = [] if factory else place.sandboxes()
+    if sandboxes:
+        # The gateway would find its name taken.
+        LOG.warning("The sandbox of %(scope)s doesn't answer and is ended", {"scope": place.scope})
+        end(place, [each.id for each in sandboxes], 1)
+    return factory
+
+
 def _is_superseded(
     place: Place, new: containers.Container, sandboxes: Sequence[containers.Container]
 ) -> bool:
@@ -111,13 +118,3 @@ def _rename(place: Place, new: str, name: str) -> None:
             place.engine.rename(new, name)
             return
     raise exceptions.Busy(f"The name {name} is taken again and again; try again.")
-
-
-def _clean(place: Place, helper: helpers.Helper) -> None:
-    with helpers.tolerated():
-        helper.discard(probe.MAIN)
-    sandboxes = place.sandboxes()
-    if sandboxes and not helper.listens(place.scope):
-        # Requests don't reach it, and the gateway would find its name taken.
-        LOG.warning("The sandbox of %(scope)s doesn't answer and is ended", {"scope": place.scope})
-        end(place, [each.id for each in sandboxes], 1)

@@ -30,36 +30,56 @@ LOG = logging.getLogger(__name__)
 
 #: Seconds that a probe may take once the sandbox answers.
 PROBE = 60
+#: Seconds until a sandbox that was just started has its pipe.
+TAKEOVER = 1.0
+#: How often a sandbox that the gateway started meanwhile is replaced in turn.
+ATTEMPTS = 3
 
 
 def run(place: Place, target: Target) -> None:
     """Let requests run in another image.
 
     :raises ProbeFailed: they wouldn't; nothing has changed.
-    :raises Busy: the gateway restarted the sandbox meanwhile, in another image.
+    :raises Busy: the gateway restarts the sandbox again and again, in another image.
     """
-    with _helped(place) as helper:
-        settle.recover(place, helper)
-        old = [each for each in place.sandboxes() if each.state == "running"]
-        helper.user = _user(place, old) or helper.user
-        with contextlib.ExitStack() as undo:
-            undo.callback(_quietly, helper.discard, probe.MAIN)
-            identity = helper.prepare()
-            new = _started(place, target, identity, helper.user)
-            undo.callback(_quietly, place.engine.remove, new)
-            factory = _probed(place, helper, new)
-            warmed = warm.copy(place, helper, old)
-            undo.callback(_quietly, target.retag())
-            _exchange(helper, identity, undo)
-            undo.pop_all()
-        LOG.info(
-            "Storlets of %(scope)s run in %(image)s",
-            {"scope": place.scope, "image": target.image_id},
-        )
-        warm.copy_late(place, helper, old, warmed)
-        if helper.look()["factory"] not in (factory, 0):
-            new = settle.yield_to_gateway(place, new, target)
-        settle.finish(place, helper, new, target.name)
+    for _attempt in range(ATTEMPTS):
+        with _helped(place) as helper:
+            sandboxes = place.sandboxes()
+            user = _user(place, sandboxes)
+            if user and not any(each.name.startswith(place.ours) for each in sandboxes):
+                helper.user = user
+            else:
+                settle.recover(place, helper)
+            if _change(place, target, helper):
+                return
+    raise exceptions.Busy("The gateway restarts the sandbox again and again; try again.")
+
+
+def _change(place: Place, target: Target, helper: helpers.Helper) -> bool:
+    """Change once, and return whether requests run in the target now."""
+    old = [each for each in place.sandboxes() if each.state == "running"]
+    with contextlib.ExitStack() as undo:
+        undo.callback(_quietly, helper.discard, probe.MAIN)
+        identity = helper.prepare()
+        new = _started(place, target, identity, helper.user)
+        undo.callback(_quietly, place.engine.remove, new)
+        factory = _probed(place, helper, new)
+        warmed = warm.copy(place, helper, old)
+        undo.callback(_quietly, target.retag())
+        _exchange(helper, identity, undo)
+        undo.pop_all()
+    LOG.info(
+        "Storlets of %(scope)s run in %(image)s", {"scope": place.scope, "image": target.image_id}
+    )
+    warm.copy_late(place, helper, old, warmed)
+    known = {new, *(each.id for each in old)}
+    strangers = [each for each in place.sandboxes() if each.id not in known]
+    if strangers and _gateway_serves(helper, factory):
+        settle.end(place, [new], place.grace)
+        settle.clean(place, helper)
+        wanted = (target.name, target.image_id)
+        return any((each.name, each.image_id) == wanted for each in strangers)
+    return settle.finish(place, helper, new, target.name) in (factory, settle.UNKNOWN)
 
 
 def sweep(place: Place) -> None:
@@ -145,6 +165,13 @@ def _check_alive(place: Place, container: str) -> None:
     raise exceptions.ProbeFailed("The new sandbox ended at once.")
 
 
+def _gateway_serves(helper: helpers.Helper, factory: int) -> bool:
+    """Return whether a sandbox that the gateway started has taken the new one's pipe over."""
+    # It does so as soon as its Python has started.
+    time.sleep(TAKEOVER)
+    return int(helper.look()["factory"]) != factory
+
+
 def _exchange(helper: helpers.Helper, identity: str, undo: contextlib.ExitStack) -> None:
     """Exchange the directories.
 
@@ -152,9 +179,7 @@ def _exchange(helper: helpers.Helper, identity: str, undo: contextlib.ExitStack)
         undoing could take away what serves.
     """
     try:
-        with helpers.tolerated():
-            helper.exchange()
-        if helper.look()["serving"] == identity:
+        if helper.exchange() == identity:
             return
     except BaseException:
         undo.pop_all()

@@ -40,13 +40,12 @@ def copy_late(
     It takes a second there until the gateway goes on, and then by the new sandbox's pipe.
     """
     for _round in range(ROUNDS if old else 0):
+        begun = helper.has_begun_all(place.beside)
         now = _running(place, old)
-        with helpers.tolerated():
-            _start(helper, place.scope, warm, now)
-        if warm == now and helper.listens(place.beside):
-            # Answered in turn: what was asked before has begun.
-            break
+        _start(helper, place.scope, warm, now)
         warm = now
+        if begun:
+            break
 
 
 def _running(place: Place, sandboxes: Sequence[containers.Container]) -> Warm:
