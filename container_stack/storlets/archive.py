@@ -82,6 +82,7 @@ class ImageArchive:
         layers.check_plain(source, 0, "The archive")
         members = _members(source, bounds)
         manifest = _manifest(_read(source, members, MANIFEST, bounds))
+        _check_bound("layers", len(manifest.layers), bounds.layers)
         config = _read(source, members, manifest.config, bounds)
         digest = hashlib.sha256(config).hexdigest()
         claimed = posixpath.basename(manifest.config).removesuffix(".json")
@@ -89,7 +90,6 @@ class ImageArchive:
             raise _another("The configuration", claimed, digest)
         description = image_config.read(config)
         found = _layers(manifest.layers, description["rootfs"]["diff_ids"], members)
-        _check_bound("layers", len(found), bounds.layers)
         _check_bound("bytes when unpacked", sum(each.size for each in found), bounds.unpacked)
         image_id = f"sha256:{digest}"
         names = tuple(manifest.names)
@@ -220,7 +220,7 @@ def _manifest(data: bytes) -> _Manifest:
 
 def _are_texts(value: Any) -> bool:
     return isinstance(value, list) and all(
-        isinstance(each, str) and each.isprintable() for each in value
+        isinstance(each, str) and each.isprintable() and len(each) <= layers.NAME for each in value
     )
 
 

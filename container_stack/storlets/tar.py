@@ -21,6 +21,8 @@ from container_stack import exceptions
 BLOCK = 512
 #: Bytes of a header's extension; the engine's reader has the same limit.
 EXTENSION = 1024 * 1024
+#: Characters of a name, or of a link's target; the kernel takes no longer ones.
+LONGEST = 4095
 #: Prefix of the pax records that hold a file's extended attributes.
 ATTRIBUTE = "SCHILY.xattr."
 
@@ -225,6 +227,8 @@ def _header(fields: _Fields, extensions: Mapping[bytes, bytes], offset: int) -> 
             if key.startswith(ATTRIBUTE)
         },
     )
+    if max(len(header.name), len(header.target)) > LONGEST:
+        raise fields.bad("of a name that is too long")
     if kind is Kind.FILE and header.name.endswith("/"):
         raise fields.bad("a file that is named as a directory")
     if kind is not Kind.FILE and header.size:

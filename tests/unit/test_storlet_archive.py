@@ -263,6 +263,8 @@ def test_archive_of_several_images_is_refused() -> None:
         {"RepoTags": "mine:1"},
         {"RepoTags": {"mine": 1}},
         {"RepoTags": ["\x1b[2Jmine:1"]},
+        {"RepoTags": ["n" * 1025]},
+        {"Layers": ["a/layer.tar"] * 126},
     ],
 )
 def test_malformed_manifest_is_refused(changes: dict[str, object]) -> None:
