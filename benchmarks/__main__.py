@@ -17,6 +17,9 @@ NAMES = (
     "many_shares",
     "extend_online",
     "image_transfer",
+    "storlets_verify",
+    "storlets_nodes",
+    "storlets_many",
 )
 
 

@@ -5,6 +5,7 @@ import dataclasses
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 #: Whether the benchmarks are only tried: sizes may be smaller then, and ratios mean nothing.
 smoke = False
@@ -51,6 +52,21 @@ def medians(rounds: int, *actions: Callable[[], object]) -> tuple[float, ...]:
         for index, action in enumerate(actions):
             times[index].append(timed(action))
     return tuple(statistics.median(each) for each in times)
+
+
+def growth(action: Callable[[], object]) -> int:
+    """Return by how many bytes of memory this process grew at most during an action."""
+    # proc(5): from now on the peak is counted anew.
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    before = _memory("VmRSS")
+    action()
+    return _memory("VmHWM") - before
+
+
+def _memory(key: str) -> int:
+    status = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    fields = dict(line.split(":", 1) for line in status)
+    return int(fields[key].split()[0]) * 1024
 
 
 def ms(seconds: float) -> str:

@@ -9,7 +9,6 @@ import contextlib
 import statistics
 import uuid
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import glance_store
 from oslo_config import cfg
@@ -41,25 +40,10 @@ def _memory(store: service.ImageStore) -> Iterator[harness.Claim]:
         ("an upload", lambda: stored.append(_add(store, stream))),
         ("a download", lambda: _read(store, stored[0])),
     ):
-        grown = _growth(action)
+        grown = harness.growth(action)
         detail = f"{grown / images.MIB:.0f} MiB more, pieces of {images.PIECE // images.MIB} MiB"
         yield harness.Claim(f"memory of {name} / limit", grown / MEMORY, 1, True, detail)
     store.delete(stored[0])
-
-
-def _growth(action: Callable[[], object]) -> int:
-    """Return by how many bytes of memory this process grew at most during an action."""
-    # proc(5): from now on the peak is counted anew.
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    before = _memory_in_use("VmRSS")
-    action()
-    return _memory_in_use("VmHWM") - before
-
-
-def _memory_in_use(key: str) -> int:
-    status = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    fields = dict(line.split(":", 1) for line in status)
-    return int(fields[key].split()[0]) * 1024
 
 
 def _random(array: simulator.Simulator, store: service.ImageStore) -> Iterator[harness.Claim]:
