@@ -82,7 +82,7 @@ class Publish(show.ShowOne):
         manager = opening.manager(parsed_args)
         account = manager.account(parsed_args.account)
         with bars.Bars(self.app.stderr) as progress:
-            image_id, sent = manager.publish(
+            image_id, sent = manager.images.publish(
                 account, dry_run=parsed_args.dry_run, progress=progress
             )
         values = manager.settings
@@ -107,7 +107,7 @@ class List(lister.Lister):
 
     def take_action(self, parsed_args: argparse.Namespace) -> options.Table:
         manager = opening.manager(parsed_args)
-        store = manager.of(manager.account(parsed_args.account))
+        store = manager.images.of(manager.account(parsed_args.account))
         rows = [
             (each.object.name, each.name, each.object.size, when(each.object.modified), each.sha256)
             for each in accounts.images(store)
@@ -129,7 +129,7 @@ class Show(show.ShowOne):
     def take_action(self, parsed_args: argparse.Namespace) -> options.Row:
         manager = opening.manager(parsed_args)
         account = manager.account(parsed_args.account)
-        found = accounts.image(manager.of(account), parsed_args.name).object
+        found = accounts.image(manager.images.of(account), parsed_args.name).object
         meta = {key.title(): value for key, value in sorted(found.metadata.items())}
         row = {
             "Account": account.name,

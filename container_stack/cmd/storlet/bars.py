@@ -15,7 +15,7 @@ EVERY = 5.0
 
 #: How tqdm is to show bytes, and nodes.
 _BYTES: dict[str, Any] = {"unit": "B", "unit_scale": True, "unit_divisor": 1024}
-_NODES: dict[str, Any] = {"unit": " nodes"}
+_NODES: dict[str, Any] = {"unit": "node"}
 
 
 @dataclasses.dataclass(slots=True)

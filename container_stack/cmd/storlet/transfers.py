@@ -75,7 +75,7 @@ class Download(_Transfer):
         path = parsed_args.output or os.path.basename(parsed_args.name)
         loaded = None
         with bars.Bars(self.app.stderr) as progress:
-            done = manager.download(account, parsed_args.name, path, progress)
+            done = manager.images.download(account, parsed_args.name, path, progress)
             if parsed_args.load or parsed_args.tag:
                 name = parsed_args.tag or done.object.metadata.get(IMAGE_NAME)
                 loaded = manager.bench.load(path, name or manager.settings.base_image, progress)
@@ -112,13 +112,13 @@ class Upload(_Transfer):
         manager = opening.manager(parsed_args)
         account = manager.account(parsed_args.account)
         name = parsed_args.name or os.path.basename(parsed_args.file)
-        image_id = manager.check_archive(parsed_args.file)
+        image_id = manager.images.check_archive(parsed_args.file)
         metadata = {IMAGE_NAME: parsed_args.image_name} if parsed_args.image_name else {}
         columns_ = ("Object", "Size", "Sent", "SHA-256", "Segmented", "Image")
         if parsed_args.dry_run:
             return columns_, (name, os.path.getsize(parsed_args.file), 0, None, None, image_id)
         with bars.Bars(self.app.stderr) as progress:
-            done = manager.upload(account, parsed_args.file, name, metadata, progress)
+            done = manager.images.upload(account, parsed_args.file, name, metadata, progress)
         found = done.object
         return columns_, (name, found.size, done.moved, done.sha256, found.segmented, image_id)
 
@@ -136,7 +136,7 @@ class Inspect(_Transfer):
 
     def take_action(self, parsed_args: argparse.Namespace) -> options.Row:
         manager = opening.manager(parsed_args)
-        found = manager.inspect(manager.account(parsed_args.account), parsed_args.name)
+        found = manager.images.inspect(manager.account(parsed_args.account), parsed_args.name)
         return (
             "Image",
             "Platform",
