@@ -35,6 +35,7 @@ class EngineNode:
     :param user: UID of Swift's servers there; None for that of the running sandbox, or of the
         owner of the directory of pipes.
     :param grace: seconds that a replaced sandbox may take to finish its requests.
+    :param used: told before the engine is used.
     """
 
     def __init__(
@@ -46,10 +47,12 @@ class EngineNode:
         base: str,
         user: str | None = None,
         grace: float = GRACE,
+        used: Callable[[containers.Engine], None] = lambda _engine: None,
     ) -> None:
         self._name = name
-        self._engine = engine
-        self._images = images.Images(engine)
+        self._own_engine = engine
+        self._own_images = images.Images(engine)
+        self._used = used
         self._gateway = gateway_
         self._base = base
         self._user = user
@@ -60,9 +63,15 @@ class EngineNode:
         """What the inventory calls it."""
         return self._name
 
-    def close(self) -> None:
-        """Close idle connections; the node stays usable."""
-        self._engine.close()
+    @property
+    def _engine(self) -> containers.Engine:
+        self._used(self._own_engine)
+        return self._own_engine
+
+    @property
+    def _images(self) -> images.Images:
+        self._used(self._own_engine)
+        return self._own_images
 
     def check(self) -> None:
         """Raise what stands against a deployment on this node; nothing is changed.
