@@ -95,8 +95,10 @@ def lend(directory: str, engine: Engine) -> Iterator[Scratch]:
 
     :param directory: where they are; made if need be. Short: names of sockets come below it.
     :raises HostNotReady: others may write there.
+    :raises EngineUnavailable: nothing was made.
     """
     _secure(directory)
+    engine.containers.version()
     fd = locks.lock(os.path.join(directory, _LOCK))
     try:
         _sweep(directory, engine)

@@ -113,7 +113,9 @@ class Verifier:
         except OSError as exc:
             raise exceptions.InvalidRequest(f"{path} can't be read: {exc.strerror}.") from exc
         with file, scratch.lend(self._directory, self._engine) as place:
-            watch = disk.Watch((place.directory, disk.root(self._engine.containers)), self._growth)
+            watch = disk.Watch(
+                self._engine.containers, place.sandbox, place.directory, self._growth
+            )
             # Opened at once: the gateway loads while the archive is read.
             with self._runtime.open(self._place(place), watch) as sandbox:
                 try:

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Images that stand on the operator's base image, as accounts make them, good and bad."""
 
+import io
 import json
 import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from container_stack.testing import image_archives
 
@@ -24,28 +25,29 @@ def build(
     :param files: what the layer consists of; no layer without.
     :param config: what the Dockerfile sets, in the engine's words: Env, WorkingDir...
     """
-    with tarfile.open(storlet_host.base_archive()) as archive:
-        entry = json.load(_member(archive, "manifest.json"))[0]
-        base = json.load(_member(archive, entry["Config"]))
-        tars = [_member(archive, each).read() for each in entry["Layers"]]
-    if files is not None:
-        tars.append(image_archives.layer(files))
-    own = {**base["config"], **(config or {})}
-    made = image_archives.configuration(tars, {"config": own})
-    made["architecture"] = base["architecture"]
-    text = image_archives.encode(made)
-    digest = image_archives.digest(text)
-    members = {f"{image_archives.digest(each)}/layer.tar": each for each in tars}
-    manifest = image_archives.manifest(f"{digest}.json", list(members), names)
-    path.write_bytes(
-        image_archives.archive(
-            {
-                **members,
-                f"{digest}.json": text,
-                "manifest.json": image_archives.encode([manifest]),
-            }
-        )
-    )
+    layer = image_archives.layer(files) if files is not None else None
+    with (
+        tarfile.open(storlet_host.base_archive()) as base,
+        tarfile.open(path, "w") as made,
+    ):
+        entry = json.load(_file(base, "manifest.json"))[0]
+        description = json.load(_file(base, entry["Config"]))
+        for name in entry["Layers"]:
+            made.addfile(base.getmember(name), _file(base, name))
+        members = {}
+        if layer is not None:
+            digest = image_archives.digest(layer)
+            entry["Layers"].append(f"{digest}/layer.tar")
+            description["rootfs"]["diff_ids"].append(f"sha256:{digest}")
+            members[entry["Layers"][-1]] = layer
+        description["config"] |= config or {}
+        text = image_archives.encode(description)
+        entry |= {"Config": f"{image_archives.digest(text)}.json", "RepoTags": list(names)}
+        members |= {entry["Config"]: text, "manifest.json": image_archives.encode([entry])}
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            made.addfile(member, io.BytesIO(content))
     return path
 
 
@@ -54,7 +56,7 @@ def script(text: str) -> image_archives.Content:
     return image_archives.program(f"#!/bin/sh\n{text}\n".encode())
 
 
-def _member(archive: tarfile.TarFile, name: str) -> Any:
+def _file(archive: tarfile.TarFile, name: str) -> IO[bytes]:
     file = archive.extractfile(name)
     assert file is not None
     return file

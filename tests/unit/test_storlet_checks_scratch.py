@@ -9,7 +9,7 @@ import pytest
 
 from container_stack import exceptions
 from container_stack.host import containers, images
-from container_stack.storlets import disk, model, native, scratch, trial
+from container_stack.storlets import model, native, scratch, trial
 
 
 @pytest.fixture
@@ -117,20 +117,6 @@ def _dig(path: pathlib.Path, depth: int) -> None:
     os.close(os.open("file", os.O_CREAT, dir_fd=fd))
     os.fchmod(fd, 0)
     os.close(fd)
-
-
-def test_disk_that_fills_is_noticed(tmp_path: pathlib.Path, monkeypatch: Any) -> None:
-    free = [5000]
-    monkeypatch.setattr(disk, "_free", lambda _directory: free[0])
-    watch = disk.Watch([str(tmp_path)], 1000)
-    free[0] = 4000
-    watch()
-    watch.begin()
-    free[0] = 3000
-    watch()
-    free[0] = 2999
-    with pytest.raises(exceptions.ProbeFailed, match="1001 bytes"):
-        watch()
 
 
 @pytest.mark.parametrize(
