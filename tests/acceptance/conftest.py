@@ -6,7 +6,17 @@ from collections.abc import Iterator
 
 import pytest
 
-from . import account, arrays, cifs, image_world, manila, process, storlet_world, swift
+from . import (
+    account,
+    arrays,
+    cifs,
+    image_world,
+    manila,
+    process,
+    storlet_tenant,
+    storlet_world,
+    swift,
+)
 
 
 @pytest.fixture(scope="session")
@@ -86,3 +96,11 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[storlet_world.Wo
     with storlet_world.running(directory) as running:
         yield running
     assert process.mentioning(str(directory)) == []
+
+
+@pytest.fixture(scope="session")
+def tenant(cloud: storlet_world.World) -> Iterator[storlet_tenant.Tenant]:
+    """An account that is enabled for storlets, with the base image and a storlet in it."""
+    with storlet_tenant.running(cloud) as made:
+        made.prepare()
+        yield made

@@ -11,6 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 #: Makes one request and returns what came of it; raises what went wrong.
 Request = Callable[[], str]
 
+#: Seconds between a client's requests: with less, clients have the whole of a small machine.
+PAUSE = 0.05
+
 
 @dataclasses.dataclass(slots=True)
 class Load:
@@ -72,6 +75,7 @@ def _ask(load: Load, number: int, request: Request, over: threading.Event) -> No
         except Exception as exc:
             load.failures.append(f"{start - load.began:.2f} s: {exc}")
         load.slowest = max(load.slowest, time.monotonic() - start)
+        time.sleep(PAUSE)
 
 
 def _await_answers(load: Load, more: int) -> None:

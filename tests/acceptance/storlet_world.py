@@ -60,9 +60,9 @@ class World:
     nodes: tuple[storlet_nodes.Node, ...]
     config: Path
 
-    def argv(self, *words: str) -> list[str]:
+    def argv(self, command: str, *words: str) -> list[str]:
         """Return the arguments of a command about storlets."""
-        return [str(_PROGRAM), "storlet", *words, f"--config-file={self.config}"]
+        return [str(_PROGRAM), "storlet", command, f"--config-file={self.config}", *words]
 
     def environment(self, user: swift.User) -> dict[str, str]:
         """Return what a user has in his environment."""

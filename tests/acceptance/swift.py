@@ -49,10 +49,12 @@ MANAGER = User("305f5f3d12834be187238e080b8643e4", "manager", "spinnaker-7", ".a
 MEMBER = User(MANAGER.project, "member", "halyard-3")
 #: The manager of another account.
 STRANGER = User("b81c40aa97e5469c8f2d", "stranger", "capstan-5", ".admin")
-#: Who deploys images: a user of the provider, whose account keeps the state.
+#: Who deploys images: a user of the provider, whose account keeps the state. What he may do in
+#: other accounts their ACLs say.
 DEPLOYER = User("storlets", "deployer", "bowsprit-9", ".admin")
-RESELLER = User("provider", "admin", "keelson-1", ".admin .reseller_admin")
-USERS = (MANAGER, MEMBER, STRANGER, DEPLOYER, RESELLER)
+#: Who enables accounts.
+CHIEF = User(DEPLOYER.project, "chief", "keelson-1", ".admin .reseller_admin")
+USERS = (MANAGER, MEMBER, STRANGER, DEPLOYER, CHIEF)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

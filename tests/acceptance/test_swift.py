@@ -15,5 +15,5 @@ def test_an_object_is_its_accounts_own(object_storage: swift.Swift) -> None:
         for user in swift.USERS
     }
 
-    assert seen == {"manager": 200, "member": 403, "stranger": 403, "deployer": 403, "admin": 200}
+    assert seen == {"manager": 200, "member": 403, "stranger": 403, "deployer": 403, "chief": 200}
     assert manager.get(f"{url}/hold/rope").content == b"hemp"

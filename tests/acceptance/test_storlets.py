@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole way of an account's image, by its two managers and their commands.
+
+From an account without storlets to one whose storlet uses a Debian package that only its own image
+has, on three nodes; then a second image under load, and back.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from . import storlet_load, storlet_sources, storlet_tenant, storlet_world, swift
+
+#: Clients that read and write while nodes change.
+READERS, WRITERS = 2, 1
+
+
+def test_both_managers_and_nobody_else_may_use_the_accounts_images(
+    tenant: storlet_tenant.Tenant,
+) -> None:
+    world, url = tenant.world, f"{tenant.url}/docker_images"
+
+    listed = {user.name: world.session(user).get(url).status_code for user in swift.USERS}
+
+    assert listed == {"manager": 200, "member": 403, "stranger": 403, "deployer": 200, "chief": 200}
+
+
+def test_account_that_the_runtime_would_take_for_this_one_is_not_enabled(
+    tenant: storlet_tenant.Tenant,
+) -> None:
+    twin = f"{swift.MANAGER.account[:18]}0000"
+    words = ("enable", f"--manager={swift.DEPLOYER.login}", f"--account={twin}")
+
+    answer = tenant.world.try_run(swift.CHIEF, *words)
+
+    assert answer.code == 1
+    assert swift.MANAGER.account in answer.err
+
+
+def test_account_manager_finds_the_base_image_and_its_name(tenant: storlet_tenant.Tenant) -> None:
+    listed = json.loads(tenant.manage("list", "-f", "json").out)
+    shown = json.loads(tenant.manage("show", storlet_world.BASE_OBJECT, "-f", "json").out)
+
+    assert storlet_world.BASE_OBJECT in [each["Object"] for each in listed]
+    assert shown["Image-Name"] == "cstest-storlet-base:latest"
+
+
+def test_downloaded_image_is_what_was_published_and_is_not_fetched_twice(
+    tenant: storlet_tenant.Tenant,
+) -> None:
+    path = tenant.directory / "base.tar"
+    words = ("download", storlet_world.BASE_OBJECT, f"--output={path}")
+
+    tenant.manage(*words)
+    made = path.stat().st_mtime_ns
+    tenant.manage(*words)
+
+    head = tenant.session.head(f"{tenant.url}/docker_images/{storlet_world.BASE_OBJECT}")
+    assert _sha256(path) == head.headers["X-Object-Meta-Sha256"]
+    assert head.headers["X-Static-Large-Object"] == "True"
+    assert path.stat().st_mtime_ns == made
+
+
+def test_dockerfile_with_an_entrypoint_is_not_built(tenant: storlet_tenant.Tenant) -> None:
+    context = storlet_sources.write_context(
+        tenant.directory / "entry", "cstest-storlet-base:latest", "RED", 'ENTRYPOINT ["python3"]'
+    )
+
+    answer = tenant.world.try_run(swift.MANAGER, "build", str(context), "--tag=cstest-entry")
+
+    assert answer.code == 1
+    assert "ENTRYPOINT" in answer.out
+
+
+def test_command_in_an_image_has_its_packages_and_a_sandboxs_means(
+    tenant: storlet_tenant.Tenant,
+) -> None:
+    tenant.offer("red", "RED")
+    script = (
+        "import colorama, os;"
+        "print(colorama.__name__, os.listdir('/sys/class/net'),"
+        " open('/sys/fs/cgroup/memory.max').read()"
+        " if os.path.exists('/sys/fs/cgroup/memory.max')"
+        " else open('/sys/fs/cgroup/memory/memory.limit_in_bytes').read())"
+    )
+
+    answer = tenant.manage("run", tenant.tag("red"), "--", "python3", "-c", script)
+
+    assert answer.out.split() == ["colorama", "['lo']", str(storlet_world.MEMORY)]
+
+
+def test_image_is_looked_at_without_fetching_it(tenant: storlet_tenant.Tenant) -> None:
+    name = tenant.offer("red", "RED")
+
+    seen = json.loads(tenant.manage("inspect", name, "-f", "json").out)
+
+    assert seen["Bytes fetched"] < 100_000 < seen["Size"]
+
+
+def test_all_checks_pass_with_the_accounts_own_storlet(tenant: storlet_tenant.Tenant) -> None:
+    name = tenant.offer("red", "RED")
+
+    checks = tenant.operate("verify", "--object", name, *tenant.trial("RED"))
+
+    assert [each["State"] for each in checks] == ["passed"] * 12
+
+
+@pytest.mark.parametrize(
+    ("user", "words"),
+    [
+        (swift.MEMBER, ["enable", f"--manager={swift.MEMBER.login}"]),
+        (swift.MEMBER, ["list"]),
+        (swift.MEMBER, ["download", storlet_world.BASE_OBJECT]),
+        (swift.MEMBER, ["upload", "tenant/red.tar"]),
+        (swift.STRANGER, ["deploy", "red.tar", *storlet_tenant.ACCOUNT]),
+        (swift.DEPLOYER, ["enable", f"--manager={swift.DEPLOYER.login}", *storlet_tenant.ACCOUNT]),
+    ],
+    ids=lambda value: value.name if isinstance(value, swift.User) else value[0],
+)
+def test_user_without_rights_learns_that_he_has_none(
+    tenant: storlet_tenant.Tenant, user: swift.User, words: list[str]
+) -> None:
+    tenant.offer("red", "RED")
+
+    answer = tenant.world.try_run(user, *words)
+
+    assert answer.code == 1
+    assert len(answer.err.splitlines()) == 1
+    assert "allowed" in answer.err, answer.err
+
+
+def test_storlets_run_in_the_deployed_image_on_all_nodes_within_limits(
+    tenant: storlet_tenant.Tenant,
+) -> None:
+    red = tenant.deploy(tenant.offer("red", "RED"))
+
+    assert tenant.image == {node.name: red["Image"] for node in tenant.world.nodes}
+    assert set(tenant.colors().values()) == {"RED"}
+    assert tenant.writer()() == "RED"
+    for node in tenant.world.nodes:
+        [sandbox] = [each for each in node.containers() if each["Image"] == red["Image"]]
+        limits = sandbox["HostConfig"]
+        assert (limits["Memory"], limits["PidsLimit"], limits["CpuQuota"]) == (
+            storlet_world.MEMORY,
+            storlet_world.PIDS,
+            storlet_world.QUOTA,
+        )
+        assert sandbox["NetworkSettings"]["Networks"].keys() <= {"none"}
+
+
+def test_deploying_again_changes_nothing(tenant: storlet_tenant.Tenant) -> None:
+    name = tenant.offer("red", "RED")
+    tenant.deploy(name)
+    before = [node.containers() for node in tenant.world.nodes]
+
+    again = tenant.deploy(name)
+
+    assert again["Changed"] is False
+    assert [[each["Id"] for each in node.containers()] for node in tenant.world.nodes] == [
+        [each["Id"] for each in containers] for containers in before
+    ]
+
+
+def test_update_and_rollback_under_load_fail_no_request(tenant: storlet_tenant.Tenant) -> None:
+    tenant.deploy(tenant.offer("red", "RED"))
+    green = tenant.offer("green", "GREEN")
+    clients = [tenant.reader() for _ in range(READERS)] + [tenant.writer() for _ in range(WRITERS)]
+
+    with storlet_load.running(clients) as load:
+        tenant.deploy(green)
+        updated = tenant.colors()
+        tenant.operate("rollback")
+        restored = tenant.colors()
+
+    assert set(updated.values()) == {"GREEN"}
+    assert set(restored.values()) == {"RED"}
+    assert load.failures == []
+    assert set(load.total) == {"RED", "GREEN"}
+
+
+def test_history_tells_who_deployed_what_and_when(tenant: storlet_tenant.Tenant) -> None:
+    tenant.deploy(tenant.offer("green", "GREEN"))
+    tenant.deploy(tenant.offer("red", "RED"))
+
+    last, before, *_others = tenant.operate("history")
+
+    assert (last["Object"], before["Object"]) == ("red.tar", "green.tar")
+    assert last["Version"] == before["Version"] + 1
+    assert last["Who"] == swift.DEPLOYER.login
+    assert last["Outcome"] == "deployed"
+    report = tenant.operate("history", "--report", str(last["Version"]))
+    assert {each["State"] for each in report} <= {"passed", "skipped"}
+
+
+def test_old_images_go_and_used_ones_stay(tenant: storlet_tenant.Tenant) -> None:
+    green = tenant.deploy(tenant.offer("green", "GREEN"))
+    blue = tenant.deploy(tenant.offer("blue", "BLUE"))
+    red = tenant.deploy(tenant.offer("red", "RED"))
+
+    tenant.operate("gc", "--keep=1")
+
+    # The one before the current one stays, to be gone back to.
+    for node in tenant.world.nodes:
+        assert {green["Image"], blue["Image"], red["Image"]} & node.images() == {
+            blue["Image"],
+            red["Image"],
+        }
+    assert set(tenant.colors().values()) == {"RED"}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
