@@ -32,8 +32,8 @@ class EngineNode:
     """A node, by its engine alone: nothing else of it is reached, and nothing is installed there.
 
     :param base: ID or name of the operator's base image on the node, which works on directories.
-    :param user: UID of Swift's servers there; None for that of the running sandbox, or of the
-        owner of the directory of pipes.
+    :param user: UID of Swift's servers there, a GID behind it being what the gateway ignores, too;
+        None for that of the running sandbox, or of the owner of the directory of pipes.
     :param grace: seconds that a replaced sandbox may take to finish its requests.
     :param used: told before the engine is used.
     """
@@ -55,7 +55,7 @@ class EngineNode:
         self._used = used
         self._gateway = gateway_
         self._base = base
-        self._user = user
+        self._user = user.partition(":")[0] if user else None
         self._grace = grace
 
     @property

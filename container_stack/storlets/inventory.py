@@ -245,11 +245,16 @@ def _tls(data: Any, where: str) -> containers.TLS:
     return containers.TLS(data.get("ca"), data.get("cert"), data.get("key"))
 
 
-def _check(data: Any, where: str, kind: type, keys: Collection[str] | None = None) -> None:
+def _check(
+    data: Any,
+    where: str,
+    kind: type[dict[Any, Any] | list[Any]],
+    keys: Collection[str] | None = None,
+) -> None:
     if not isinstance(data, kind):
         wanted = "a mapping" if kind is dict else "a list"
         raise exceptions.InvalidRequest(f"{where} must be {wanted}, not {type(data).__name__}")
-    for key in data:
+    for key in list(data):
         if keys is not None and key not in keys:
             near = difflib.get_close_matches(str(key), keys, 1, 0.4)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(keys))}"

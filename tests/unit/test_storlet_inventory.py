@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an inventory and a ring say of nodes, and how they are told what is wrong with them."""
 
+import dataclasses
 import pickle
 from pathlib import Path
 
@@ -199,3 +200,11 @@ def test_file_that_is_no_ring_is_refused(tmp_path: Path, content: bytes) -> None
         rings.read(str(path), "ssh://{ip}")
     with pytest.raises(exceptions.InvalidRequest, match="no ring"):
         rings.read(str(tmp_path / "missing"), "ssh://{ip}")
+
+
+def test_sample_is_an_inventory() -> None:
+    sample = Path(__file__).parents[2] / "etc/container-stack/storlet-nodes.yaml.sample"
+    text = sample.read_text()
+    assert len(inventory.Inventory.parse(text).entries) == 3
+    said = {field.name for field in dataclasses.fields(inventory.Entry)}
+    assert {name for name in said if f"{name}:" in text} == said
