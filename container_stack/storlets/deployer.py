@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """An account's image on all nodes: deploy, roll back, resume, and look after it."""
 
-import contextlib
 import dataclasses
 import time
 from collections.abc import Iterator, Sequence
@@ -144,7 +143,8 @@ class Deployer:
 
         Errors are as of :meth:`deploy`.
 
-        :param undo: don't go on with a deployment, but put the nodes back to what they had.
+        :param undo: don't go on with a deployment, but put the nodes back to what they had; of no
+            effect when only the end of it hadn't been recorded.
         """
         self._ledger.check(account)
         with self._lock(account.scope) as lease:
@@ -213,7 +213,7 @@ class Deployer:
                 return Result(False, current, wanted)
             way = rollout.Rollout(account, self._fleet, self._ledger, lease, watcher)
             begun = self._ledger.begin(account, wanted.begin(version))
-            made = self._run(account, begun, wanted, way, image, watcher)
+            made = self._run(account, begun, wanted, way, image)
             self._collector.tidy(account, self._policy.keep, lease, watcher)
             return Result(True, made, wanted)
 
@@ -223,16 +223,10 @@ class Deployer:
         begun: versions.Deployment,
         wanted: planning.Plan,
         way: rollout.Rollout,
-        image: versions.Image | None,
-        watcher: events.Watcher,
+        image: versions.Image | None = None,
     ) -> versions.Version:
-        def put_by() -> None:
-            if image is not None:
-                told = events.Narrator(watcher, events.Event(events.Step.ARCHIVE))
-                self._archives.save(account, image, told.passed)
-
-        with self._supply(account, begun.version, image) as source:
-            return way.go(begun, wanted, source, put_by)
+        with supply.Supply(account, begun.version, self._archives, self._push, image) as source:
+            return way.go(begun, wanted, source)
 
     def _go_on(
         self,
@@ -246,7 +240,7 @@ class Deployer:
         left = wanted.go_on(left)
         self._ledger.save(account, left)
         way.sweep()
-        made = self._run(account, left, wanted, way, None, watcher)
+        made = self._run(account, left, wanted, way)
         return Result(True, made, wanted)
 
     def _repair(
@@ -257,20 +251,10 @@ class Deployer:
             return Result(False)
         wanted = self._plan(account, version, watcher)
         way.sweep()
-        with self._supply(account, version, None) as source:
+        with supply.Supply(account, version, self._archives, self._push) as source:
             failed = way.repair(wanted.nodes, version, source)
         unfinished = {**wanted.down, **wanted.unready, **failed}
         return Result(bool(wanted.nodes), version, wanted, unfinished=unfinished)
-
-    def _supply(
-        self, account: model.Account, version: versions.Version, image: versions.Image | None
-    ) -> supply.Supply:
-        def open_image() -> contextlib.AbstractContextManager[versions.Image]:
-            if image is not None:
-                return contextlib.nullcontext(image)
-            return self._archives.open(account, version.image_id)
-
-        return supply.Supply(account, version, open_image, self._push)
 
     def _plan(
         self, account: model.Account, version: versions.Version, watcher: events.Watcher

@@ -4,10 +4,13 @@
 A document names its kind, the version of its form, and the account that it is about.
 """
 
+import contextlib
 import json
+import math
 from typing import Any
 
 from container_stack import exceptions
+from container_stack.storlets import objects
 
 #: Version of the form of what is written here. One that is newer is not read.
 SCHEMA = 1
@@ -73,9 +76,11 @@ class Document:
     def seconds(self, key: str) -> float:
         """Return a time."""
         value = self._content.get(key)
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            raise self.corrupt(f"has no time {key!r}")
-        return float(value)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            with contextlib.suppress(OverflowError):
+                if math.isfinite(value):
+                    return float(value)
+        raise self.corrupt(f"has no time {key!r}")
 
     def flag(self, key: str) -> bool:
         """Return a truth value."""
@@ -118,6 +123,22 @@ class Document:
     def raw(self) -> dict[str, Any]:
         """Return all of it, unchecked."""
         return self._content
+
+
+def fetch(store: objects.ObjectStore, container: str, name: str, kind: str) -> Document | None:
+    """Return the document that an object holds, or None if there is no such object.
+
+    :raises Corrupt: it holds something else.
+    """
+    data = bytearray()
+    try:
+        for piece in store.read(container, name):
+            data += piece
+            if len(data) > LIMIT:
+                raise Corrupt(f"{container}/{name} is too large to be ours.")
+    except exceptions.NotFound:
+        return None
+    return Document.read(bytes(data), kind, f"{container}/{name}")
 
 
 def encode(kind: str, content: dict[str, Any]) -> bytes:

@@ -18,7 +18,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from container_stack import exceptions
-from container_stack.storlets import documents, leases, ledger_json, model, objects, versions
+from container_stack.storlets import (
+    claims,
+    documents,
+    leases,
+    ledger_json,
+    model,
+    objects,
+    versions,
+)
 
 CONTAINER = "storlet_deployments"
 
@@ -38,13 +46,10 @@ class Ledger:
     def check(self, account: model.Account) -> None:
         """See that no other account has this one's scope.
 
-        :raises InvalidRequest: another one has: both would run in the same image and sandbox.
+        :raises InvalidRequest: another one has: both would run in the same image and sandbox; or
+            it is the manager's own: what a customer can write would be taken for state.
         """
-        if account.name == self._store.account:
-            raise exceptions.InvalidRequest(
-                f"{account.name} is the storlet manager's own account: what a customer can write "
-                f"would be taken for state."
-            )
+        claims.Claims(self._store).check(account)
         claim = self._read(account, "account")
         if claim is not None and claim.text("name") != account.name:
             raise exceptions.InvalidRequest(
@@ -57,7 +62,7 @@ class Ledger:
         for name in self._names(""):
             scope, _, rest = name.partition("/")
             if rest == "account":
-                claim = self._read_named(name, "account")
+                claim = documents.fetch(self._store, CONTAINER, name, "account")
                 if claim is not None:
                     yield _account(claim, scope)
 
@@ -151,12 +156,11 @@ class Ledger:
         self._write_deployment(account, deployment)
 
     def is_committed(self, account: model.Account, deployment: versions.Deployment) -> bool:
-        """Return whether a manager died between the last two steps of a deployment."""
-        current, version = self.current(account), deployment.version
-        return current is not None and (current.image_id, current.when) == (
-            version.image_id,
-            version.when,
-        )
+        """Return whether a manager died when only :meth:`commit` was left to be finished."""
+        try:
+            return self.version(account, deployment.version.number) == deployment.version
+        except exceptions.NotFound:
+            return False
 
     def commit(self, account: model.Account, deployment: versions.Deployment) -> versions.Version:
         """Make a deployment's version the current one, end it, and return the version.
@@ -234,21 +238,11 @@ class Ledger:
         self._store.write(CONTAINER, name, data, size=len(data), content_type=_JSON, new=new)
 
     def _read(self, account: model.Account, what: str, kind: str = "") -> documents.Document | None:
-        found = self._read_named(self._name(account, what), kind or what)
+        name = self._name(account, what)
+        found = documents.fetch(self._store, CONTAINER, name, kind or what)
         if found is not None and what != "account" and found.text("account") != account.name:
             raise found.corrupt(f"isn't about {account.name}")
         return found
-
-    def _read_named(self, name: str, kind: str) -> documents.Document | None:
-        data = b""
-        try:
-            for piece in self._store.read(CONTAINER, name):
-                data += piece
-                if len(data) > documents.LIMIT:
-                    raise documents.Corrupt(f"{CONTAINER}/{name} is too large to be ours.")
-        except exceptions.NotFound:
-            return None
-        return documents.Document.read(data, kind, f"{CONTAINER}/{name}")
 
     def _numbers(self, account: model.Account) -> list[int]:
         names = self._names(self._name(account, _VERSIONS))

@@ -5,7 +5,7 @@ import contextlib
 import dataclasses
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from container_stack import exceptions
 from container_stack.storlets import (
@@ -78,16 +78,14 @@ class Rollout:
         deployment: versions.Deployment,
         wanted: planning.Plan,
         source: supply.Supply,
-        prepare: Callable[[], None],
     ) -> versions.Version:
         """Bring an image to all nodes that the plan wants it on, and return the new version.
 
-        :param prepare: called before any node is touched.
         :raises RolloutFailed: nodes are back at what they had.
         :raises LeaseLost: another manager goes on with it.
         """
         try:
-            prepare()
+            source.put_by(self._watcher)
             self.stage(wanted.nodes, deployment.version, source)
             self._switch_all(deployment, wanted)
         except leases.LeaseLost:

@@ -95,14 +95,12 @@ class StoredImages:
 
     def _read(self, account: model.Account, image_id: str) -> "StoredImage":
         name = _image_name(account, image_id)
-        try:
-            data = b"".join(self._store.read(CONTAINER, name))
-        except exceptions.NotFound as exc:
+        document = documents.fetch(self._store, CONTAINER, name, _KIND)
+        if document is None:
             raise exceptions.NotFound(
                 f"Image {image_id} of {account.name} isn't kept in Swift any more: "
                 f"deploy it from its archive."
-            ) from exc
-        document = documents.Document.read(data, _KIND, f"{CONTAINER}/{name}")
+            )
         if (document.text("account"), document.text("image_id")) != (account.name, image_id):
             raise document.corrupt("is another image, or of another account")
         layers = [

@@ -11,9 +11,6 @@ from container_stack.storlets import events, fleet, model, nodes, versions
 #: Pushes an image to a registry, under a name of ours, and returns the reference to pull.
 Push = Callable[[model.Account, versions.Image], str]
 
-#: Opens an image; called at most once, and not at all when every node has it.
-Open = Callable[[], contextlib.AbstractContextManager[versions.Image]]
-
 
 class Archives(Protocol):
     """Images that are put by, in the storlet manager's account."""
@@ -45,19 +42,33 @@ class Archives(Protocol):
 
 
 class Supply:
-    """One image for many nodes; a context that closes what it had to open."""
+    """One image for many nodes; a context that closes what it had to open.
+
+    :param image: None where it must be one that was put by; it is opened only if a node lacks it.
+    """
 
     def __init__(
-        self, account: model.Account, version: versions.Version, open_image: Open, push: Push | None
+        self,
+        account: model.Account,
+        version: versions.Version,
+        archives: Archives,
+        push: Push | None,
+        image: versions.Image | None = None,
     ) -> None:
         self._account = account
         self._version = version
-        self._open = open_image
+        self._archives = archives
         self._push = push
+        self._given = self._image = image
         self._lock = threading.Lock()
         self._stack = contextlib.ExitStack()
-        self._image: versions.Image | None = None
         self._reference: str | None = None
+
+    def put_by(self, watcher: events.Watcher) -> None:
+        """Put a new image by, so that other managers have it too."""
+        if self._given is not None:
+            told = events.Narrator(watcher, events.Event(events.Step.ARCHIVE))
+            self._archives.save(self._account, self._given, told.passed)
 
     def deliver(self, node: nodes.Node, told: events.Narrator, halt: threading.Event) -> None:
         """Bring the image to a node, which keeps it.
@@ -86,7 +97,9 @@ class Supply:
 
     def _open_once(self) -> versions.Image:
         if self._image is None:
-            self._image = self._stack.enter_context(self._open())
+            self._image = self._stack.enter_context(
+                self._archives.open(self._account, self._version.image_id)
+            )
         return self._image
 
     def __enter__(self) -> Self:
