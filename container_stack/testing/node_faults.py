@@ -34,7 +34,7 @@ STEPS = (
     *("check", "state", "shared_layers"),
     *("stage", "stage:half", "stage:named"),
     *("stage_from", "stage_from:pulled"),
-    *("switch", "switch:beside", "switch:swapped", "switch:tagged", "switch:drained"),
+    *("switch", "switch:beside", "switch:tagged", "switch:swapped", "switch:drained"),
     *("clear", "clear:untagged", "clear:halted"),
     *("forget", "forget:gone", "sweep"),
 )

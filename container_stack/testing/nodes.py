@@ -171,10 +171,10 @@ class SimulatedNode:
             if self.faults.probe or not self._usable(image_id):
                 mine.beside = None
                 raise exceptions.ProbeFailed(f"No storlet runs in {image_id} on {self._name}.")
-            mine.running, mine.beside = image_id, mine.running
-            self._take_step("switch:swapped")
             mine.image_id = image_id
             self._take_step("switch:tagged")
+            mine.running, mine.beside = image_id, mine.running
+            self._take_step("switch:swapped")
             mine.beside = None
             self._take_step("switch:drained")
 

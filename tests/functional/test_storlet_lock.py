@@ -12,7 +12,8 @@ import pytest
 
 from container_stack import exceptions
 from container_stack.drivers import storlet_lock
-from container_stack.storlets import leases
+from container_stack.storlets import deployer, leases, model, report, settings
+from container_stack.testing import nodes, objects, tiny_images
 
 from . import etcd
 
@@ -152,6 +153,39 @@ def test_frozen_manager_notices_that_another_one_has_its_lock(server, scope):
                 break
             assert time.monotonic() < end
             time.sleep(0.2)
+
+
+def test_deployment_stops_before_its_next_step_when_etcd_is_away(server):
+    """And another manager finishes it when etcd is back."""
+    account = model.Account("AUTH_305f5f3d12834be187238e080b8643e4")
+    image = tiny_images.make([b"base", b"common"])
+    finding = report.Finding(1, "digests", report.State.PASSED)
+    verified = report.Report(account.name, image.image_id, 1, 1.0, 1.0, [finding])
+    steps = []
+
+    def step(node, what):
+        steps.append((node, what))
+        if (node, what) == ("node2", "switch:beside"):
+            server.freeze()
+            time.sleep(LASTS + 0.5)
+
+    members = [nodes.SimulatedNode(f"node{n}", step=step) for n in range(1, 5)]
+    store = objects.MemoryObjects("AUTH_stlops")
+
+    def manager():
+        locks = storlet_lock.Locks(server.url(LASTS))
+        policy = settings.Rollout(wave=1)
+        return deployer.Deployer(store, members, locks.hold, who="ann", policy=policy)
+
+    with pytest.raises(leases.LeaseLost):
+        manager().deploy(account, image, verified)
+    stopped = steps.index(("node2", "switch:beside"))
+    after = [what for what in steps[stopped:] if what[1] in ("switch", "clear", "forget")]
+    assert after == []
+    server.thaw()
+    assert manager().resume(account).changed
+    assert {node.request(account) for node in members} == {image.image_id}
+    assert manager().status(account).right
 
 
 @pytest.mark.parametrize(
