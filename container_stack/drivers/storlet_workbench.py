@@ -7,7 +7,7 @@ import pwd
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from container_stack import exceptions
-from container_stack.drivers import storlet_runtime
+from container_stack.drivers import storlet_registry, storlet_runtime
 from container_stack.host import console as consoles
 from container_stack.host import containers, images
 from container_stack.storlets import archive as archives
@@ -20,6 +20,7 @@ from container_stack.storlets import (
     report,
     run,
     settings,
+    supply,
     verify,
 )
 from container_stack.storlets import trial as trials
@@ -153,6 +154,10 @@ class Workbench:
             java=java,
         )
         return verifier.verify(path, account, trial=trial, progress=progress)
+
+    def push_to(self, registry: str) -> supply.Push:
+        """Return what sends images from this host's engine to a registry."""
+        return storlet_registry.Registry(self._images, registry).push
 
     def user(self) -> str:
         """Return UID:GID of sandboxes here: Swift's, or somebody's without rights."""

@@ -36,6 +36,7 @@ from container_stack.storlets import (
     versions,
 )
 from container_stack.storlets import deployer as deployers
+from container_stack.storlets import nodes as node_interface
 from container_stack.storlets import settings as plain
 from container_stack.storlets import trial as trials
 
@@ -59,6 +60,14 @@ class ImageManager:
         self._who = who
 
     @functools.cached_property
+    def nodes(self) -> Sequence[node_interface.Node]:
+        """All nodes.
+
+        :raises InvalidRequest: the inventory can't be used.
+        """
+        return storlet_nodes.all_of(self.settings, self.bench.gateway)
+
+    @functools.cached_property
     def deployer(self) -> deployers.Deployer:
         """What changes nodes.
 
@@ -67,10 +76,11 @@ class ImageManager:
         values = self.settings
         return deployers.Deployer(
             self.store,
-            storlet_nodes.all_of(values, self.bench.gateway),
+            self.nodes,
             storlet_lock.Locks(values.locks).hold,
             who=self._who,
             policy=values.rollout,
+            push=self.bench.push_to(values.registry) if values.registry else None,
             archives=stored_images.StoredImages(self.store, values.segment_size),
         )
 

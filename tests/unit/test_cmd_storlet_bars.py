@@ -112,7 +112,7 @@ def test_nodes_are_counted_as_such(clock):
         for done in range(31):
             progress.count("asking", done, 30)
             clock.now += 0.5
-    assert stream.getvalue().splitlines()[0] == "asking:  33% 10/30 [00:05<00:10,  2.00 nodes/s]"
+    assert stream.getvalue().splitlines()[0] == "asking:  33% 10/30 [00:05<00:10,  2.00node/s]"
 
 
 def test_a_line_that_is_said_leaves_the_bars_whole(clock):

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 def workbench(args: argparse.Namespace) -> "storlet_workbench.Workbench":
     """Return what builds, runs and verifies images on this host."""
-    with _extra():
+    with extra():
         from container_stack.drivers import storlet_workbench
     return storlet_workbench.Workbench(options.settings(args))
 
 
 def manager(args: argparse.Namespace) -> "storlets.ImageManager":
     """Return what works on accounts in Swift and on their nodes, as the user who asks."""
-    with _extra():
+    with extra():
         from container_stack.drivers import storlets, swift
     environment = options.environment(args)
     values = options.settings(args)
@@ -36,7 +36,11 @@ def manager(args: argparse.Namespace) -> "storlets.ImageManager":
 
 
 @contextlib.contextmanager
-def _extra() -> Iterator[None]:
+def extra() -> Iterator[None]:
+    """Name the extra if what it brings isn't there.
+
+    :raises NotSupported: it isn't.
+    """
     try:
         yield
     except ImportError as exc:
