@@ -4,7 +4,7 @@
 ``python -m container_stack.drivers.storlet_gateway`` reads commands from stdin and answers each
 by one line of JSON on stdout; it ends with its stdin. The first line says what it works with::
 
-    {"conf": {"host_root": "..."}, "scope": "..."}
+    {"conf": {"host_root": "..."}, "scope": "...", "user": {"uid": 1000, "gid": 1000, "groups": []}}
     {"do": "start"}
     {"do": "run", "file": "...", "main": "identity.Identity", "input": "...", ...}
 
@@ -32,6 +32,8 @@ MEMORY = 2 * 1024**3
 #: Bytes that come out of a storlet when nobody said what they should be.
 OUTPUT = 1024**3
 PR_SET_PDEATHSIG = 1
+#: What it says of each storlet that it starts: that this didn't run yet.
+_COLD = "Failed to get status about storlet daemon"
 
 Json = Mapping[str, Any]
 
@@ -42,17 +44,36 @@ def main() -> None:
     _bound()
     words = _Words()
     try:
-        from storlets.gateway.loader import load_gateway
-
-        load = load_gateway("docker")
+        gateway = _load()
     except Exception as exc:
         _write(answers, {"error": f"storlets' gateway doesn't load: {exc}"})
         return
     order = json.loads(sys.stdin.readline())
-    server = _Server(load, order["conf"], order["scope"], words)
+    if order["user"] is not None:
+        _become(order["user"])
+    with contextlib.suppress(OSError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    server = _Server(gateway, order["conf"], order["scope"], words)
     _write(answers, {"ready": True})
     while line := sys.stdin.readline():
         _write(answers, server.answer(json.loads(line)))
+
+
+def _load() -> Any:
+    """Load all that is needed: where it lies, Swift's user may not be allowed to read."""
+    import eventlet
+    from storlets.gateway.common import stob  # noqa: F401
+    from storlets.gateway.loader import load_gateway
+
+    gateway = load_gateway("docker")
+    eventlet.sleep(0)  # its hub
+    return gateway
+
+
+def _become(user: Json) -> None:
+    os.setgroups(user["groups"])
+    os.setresgid(user["gid"], user["gid"], user["gid"])
+    os.setresuid(user["uid"], user["uid"], user["uid"])
 
 
 class _Words(logging.Handler):
@@ -67,6 +88,8 @@ class _Words(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         text = record.getMessage()
+        if text.startswith(_COLD):
+            return
         if record.exc_info and record.exc_info[1] is not None:
             text = f"{text}: {_explained(record.exc_info[1])}"
         self.kept.append(text[:600])
@@ -210,11 +233,9 @@ def _write(answers: Any, answer: Json) -> None:
 
 
 def _bound() -> None:
-    """Take no more than a gateway needs, and end with whoever started this."""
+    """Take no more than a gateway needs."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    with contextlib.suppress(OSError):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 if __name__ == "__main__":

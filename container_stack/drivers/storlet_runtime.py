@@ -38,6 +38,13 @@ _KEPT = ("PATH", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "LANG", "LC_ALL", "TMP
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class _User:
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class GatewayRuntime:
     """The real gateway.
 
@@ -57,12 +64,12 @@ class GatewayRuntime:
         user = self._user(place.engine_url)
         if user is not None:
             os.chown(place.directory, user.uid, user.gid)
-        with tempfile.TemporaryFile() as words, self._process(place, words, user) as process:
-            yield _Sandbox(process, place, self.timeout, watch, words, copies=user is not None)
+        with tempfile.TemporaryFile() as words, self._process(place, words) as process:
+            yield _Sandbox(process, place, self.timeout, watch, words, user)
 
     @contextlib.contextmanager
     def _process(
-        self, place: verify.Place, words: IO[bytes], user: "_User | None"
+        self, place: verify.Place, words: IO[bytes]
     ) -> Iterator["subprocess.Popen[bytes]"]:
         kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
         process = subprocess.Popen(
@@ -74,9 +81,6 @@ class GatewayRuntime:
             # Nothing is imported from where the sandbox's own directories are.
             env={**kept, "PYTHONSAFEPATH": "1", "DOCKER_HOST": place.engine_url},
             start_new_session=True,
-            user=user.uid if user else None,
-            group=user.gid if user else None,
-            extra_groups=user.groups if user else None,
         )
         try:
             yield process
@@ -90,7 +94,7 @@ class GatewayRuntime:
                     if pipe is not None:
                         pipe.close()
 
-    def _user(self, engine_url: str) -> "_User | None":
+    def _user(self, engine_url: str) -> _User | None:
         if self.user is None or os.geteuid() != 0:
             return None
         name, _, group = self.user.partition(":")
@@ -111,17 +115,10 @@ class GatewayRuntime:
         return _User(uid, gid, tuple(groups))
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _User:
-    uid: int
-    gid: int
-    groups: tuple[int, ...]
-
-
 class _Sandbox:
     """Tells the gateway's process what to do, and waits no longer than it may.
 
-    :param copies: the process may not read our files: it gets copies.
+    :param user: whom the process becomes; it may not read our files then, and gets copies.
     """
 
     def __init__(
@@ -131,8 +128,7 @@ class _Sandbox:
         timeout: float,
         watch: Callable[[], None],
         words: IO[bytes],
-        *,
-        copies: bool,
+        user: _User | None,
     ) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -141,9 +137,11 @@ class _Sandbox:
         self._timeout = timeout
         self._watch = watch
         self._words = words
-        self._copies = copies
+        self._copies = user is not None
         self._read = b""
-        self._send({"conf": dict(place.options), "scope": place.scope})
+        conf = dict(place.options)
+        rights = dataclasses.asdict(user) if user else None
+        self._send({"conf": conf, "scope": place.scope, "user": rights})
 
     def start(self) -> float:
         """Start it, and return the seconds that it took to answer a ping."""
@@ -182,7 +180,9 @@ class _Sandbox:
             return os.path.abspath(path)
         directory = tempfile.mkdtemp(dir=self._place.directory)
         os.chmod(directory, 0o711)  # noqa: S103 - what is above lets nobody else in
-        return shutil.copy(path, os.path.join(directory, os.path.basename(path)))
+        copy = shutil.copy(path, os.path.join(directory, os.path.basename(path)))
+        os.chmod(copy, os.stat(copy).st_mode | 0o444)
+        return copy
 
     def _send(self, order: Mapping[str, Any]) -> None:
         # Who is gone gives no answer; that is where it is noticed.

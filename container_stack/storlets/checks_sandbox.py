@@ -19,6 +19,8 @@ _CURE = "Start it by `container-stack storlet run`, try /usr/bin/python3 in it, 
 #: More than a pipe holds, so that writing has to go on while the storlet reads.
 _OBJECT = bytes(range(256)) * 1024
 _METADATA = {"Probe": "container-stack", "Odd": "a, b; c=\"d\" 'e' %41"}
+#: To have the image in the engine while others remove it.
+_ATTEMPTS = 5
 #: What kernels put into every network namespace once their modules are loaded; all are down.
 _FALLBACKS = frozenset(
     ("tunl0", "gre0", "gretap0", "erspan0", "ip_vti0", "sit0", "ip6tnl0", "ip6gre0", "ip6_vti0")
@@ -70,12 +72,19 @@ class Run:
         :raises InvalidRequest: the engine doesn't take it, or takes it for something else.
         """
         images, image_id = self.place.engine.images, self.archive.image_id
-        if images.find(image_id) is None:
-            self.place.record(image_id)
-            known = len(base.layers) if images.find(base.image_id) else 0
-            if not known or not self._load(known):
-                self._load(0)
-        images.tag(image_id, self.place.reference)
+        for attempt in range(_ATTEMPTS):
+            try:
+                if images.find(image_id) is None:
+                    self.place.record(image_id)
+                    known = len(base.layers) if images.find(base.image_id) else 0
+                    if not known or not self._load(known):
+                        self._load(0)
+                images.tag(image_id, self.place.reference)
+                return
+            except exceptions.NotFound:
+                # Another verification of it has just ended, and removed it.
+                if attempt == _ATTEMPTS - 1:
+                    raise
 
     def _load(self, skip: int) -> bool:
         """Send the archive, and return whether it could be done without the layers to skip."""
@@ -87,6 +96,8 @@ class Run:
         except exceptions.ContainerStackError as exc:
             if skip:
                 return False
+            if isinstance(exc, exceptions.NotFound):
+                raise
             raise exceptions.InvalidRequest(f"{exc}") from exc
         if [each.id for each in loaded] != [self.archive.image_id]:
             for each in loaded:
@@ -149,7 +160,13 @@ class Run:
     def _storlet(self) -> report.Finding:
         if self.trial is None:
             return checks.skipped((checks.STORLET,), "No storlet was given to be tried.")[0]
-        main, cure = self.trial.main, "Correct the storlet, or install in the image what it needs."
+        main, cure = (
+            self.trial.main,
+            (
+                "Correct the storlet, or install in the image what it needs; "
+                "`container-stack storlet run` shows what is there."
+            ),
+        )
         try:
             answer = self.sandbox.run(self.trial)
         except exceptions.ProbeFailed as exc:

@@ -13,6 +13,7 @@ import os
 import re
 import secrets
 import stat
+import time
 from collections.abc import Iterator
 
 from container_stack import exceptions
@@ -20,6 +21,8 @@ from container_stack.host import containers, images, locks
 
 _NAME = re.compile(r"cs-[0-9a-f]{12}")
 _LOCK, _RECORD = "lock", "record"
+#: To remove what is just being made.
+_ATTEMPTS = 20
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -79,14 +82,25 @@ class Scratch:
 
     def remove(self) -> None:
         """Remove the sandbox, the image unless somebody else has it, and the directory."""
-        self.engine.containers.remove(self.sandbox)
-        self.engine.images.remove(self.reference)
+        self._remove_name()
         image = self.engine.images.find(_recorded(self.directory).get("image") or self.reference)
         if image is not None and not image.tags:
             # Somebody else may run it by its ID.
             with contextlib.suppress(exceptions.Busy):
                 self.engine.images.remove(image.id)
         empty(self.directory)
+
+    def _remove_name(self) -> None:
+        """Remove sandbox and tag; a gateway that was killed may just have ordered one more."""
+        for attempt in range(_ATTEMPTS):
+            self.engine.containers.remove(self.sandbox)
+            try:
+                self.engine.images.remove(self.reference)
+                return
+            except exceptions.Busy:
+                if attempt == _ATTEMPTS - 1:
+                    raise
+                time.sleep(0.1)
 
 
 @contextlib.contextmanager

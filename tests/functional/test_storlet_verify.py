@@ -2,16 +2,8 @@
 """Images are verified with the real engine and storlets' real gateway."""
 
 import concurrent.futures
-import os
 import pathlib
-import secrets
-import shutil
-import signal
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,23 +11,17 @@ import pytest
 from container_stack import exceptions
 from container_stack.drivers import storlet_runtime
 from container_stack.host import containers, images
-from container_stack.storlets import base, gateway, model, report, trial, verify
-from container_stack.testing import image_archives
+from container_stack.storlets import report, trial
 
-from . import storlet_candidates
 from . import storlet_host as host
 from .storlet_host import storlet_base as storlet_base
 from .storlet_host import storlet_host as storlet_host
+from .storlet_verifier import ACCOUNT, Build, Make, finding, leftovers, states
+from .storlet_verifier import build as build
+from .storlet_verifier import directory as directory
+from .storlet_verifier import nothing_of_it_stays as nothing_of_it_stays
+from .storlet_verifier import verifier as verifier
 
-ACCOUNT = model.Account("AUTH_305f5f3d12834be187238e080b8643e4")
-OPTIONS = {
-    "container_mem_limit": str(128 * 1024**2),
-    "container_cpu_quota": "90000",
-    "container_cpu_period": "100000",
-    "container_pids_limit": "32",
-    "restart_linux_container_timeout": "20",
-}
-GROWTH = 200 * 1024**2
 PACKAGES = "usr/lib/python3/dist-packages"
 #: Needs a library that the base image doesn't have.
 STORLET = b"""\
@@ -56,74 +42,6 @@ class Shout(object):
         out_files[0].close()
 """
 LIBRARY = {f"{PACKAGES}/cstest_shout.py": b"def shout(data):\n    return data.upper()\n"}
-
-Build = Callable[..., pathlib.Path]
-
-
-@pytest.fixture
-def directory() -> Iterator[str]:
-    """For verifications, where names of sockets are short enough; in the end nothing is in it."""
-    path = tempfile.mkdtemp(prefix="cstest-", dir="/var/tmp")
-    os.chmod(path, 0o711)
-    yield path
-    left = set(os.listdir(path)) - {"lock"}
-    shutil.rmtree(path)
-    assert not left
-
-
-@pytest.fixture
-def verifier(
-    engine: containers.Engine, storlet_base: str, directory: str
-) -> Callable[..., verify.Verifier]:
-    """A function that makes a verifier; keywords change it."""
-
-    def make(
-        options: Mapping[str, str] = OPTIONS,
-        *,
-        where: containers.Engine = engine,
-        runtime: verify.Runtime | None = None,
-        known: base.Base | None = None,
-    ) -> verify.Verifier:
-        image = images.Images(engine).find(storlet_base)
-        assert image is not None
-        return verify.Verifier(
-            images.Images(where),
-            where,
-            runtime or storlet_runtime.GatewayRuntime(timeout=40.0),
-            gateway.Gateway.of(dict(options)),
-            known or base.Base.of(image),
-            directory=directory,
-            growth=GROWTH,
-        )
-
-    return make
-
-
-@pytest.fixture
-def build(tmp_path: pathlib.Path) -> Iterator[Build]:
-    """A function that makes an archive, as :func:`storlet_candidates.build`."""
-    path = tmp_path / "image.tar"
-    yield lambda *args, **more: storlet_candidates.build(path, *args, **more)
-    path.unlink(missing_ok=True)
-
-
-@pytest.fixture(autouse=True)
-def nothing_of_it_stays(engine: containers.Engine) -> Iterator[None]:
-    """Neither images nor containers of a verification are left, whatever came out."""
-    yield
-    # Another run on this machine may be at it.
-    deadline = time.monotonic() + 60
-    while left := leftovers(engine):
-        assert time.monotonic() < deadline, left
-        time.sleep(0.5)
-
-
-def leftovers(engine: containers.Engine) -> list[str]:
-    """Return what verifications have in an engine."""
-    with engine.connection.use() as client:
-        tags = [tag for each in client.images() for tag in each["RepoTags"] or ()]
-    names = [each.name for each in engine.list()]
-    return [each for each in (*tags, *names) if each.startswith("cs-")]
 
 
 @pytest.fixture
@@ -148,16 +66,8 @@ def storlet(tmp_path: pathlib.Path) -> trial.Trial:
     )
 
 
-def states(found: report.Report) -> dict[int, report.State]:
-    return {each.number: each.state for each in found.findings}
-
-
-def finding(found: report.Report, number: int) -> report.Finding:
-    return next(each for each in found.findings if each.number == number)
-
-
 def test_image_that_an_account_made_passes_all_checks(
-    verifier: Any, storlet: trial.Trial, build: Build
+    verifier: Make, storlet: trial.Trial, build: Build
 ) -> None:
     seen: dict[str, tuple[int, int | None]] = {}
     path = build(LIBRARY, names=["mine:1"])
@@ -180,7 +90,7 @@ def test_image_that_an_account_made_passes_all_checks(
 
 
 def test_storlet_whose_library_the_image_lacks_fails_alone(
-    verifier: Any, storlet: trial.Trial, build: Build
+    verifier: Make, storlet: trial.Trial, build: Build
 ) -> None:
     path = build()
     found = verifier().verify(str(path), ACCOUNT, trial=storlet)
@@ -189,13 +99,13 @@ def test_storlet_whose_library_the_image_lacks_fails_alone(
     assert "shout.Shout can't run" in finding(found, 12).detail
 
 
-def test_storlet_that_nobody_gave_is_skipped(verifier: Any) -> None:
+def test_storlet_that_nobody_gave_is_skipped(verifier: Make) -> None:
     found = verifier().verify(str(host.base_archive()), ACCOUNT)
     assert found.passed
     assert finding(found, 12).state is report.State.SKIPPED
 
 
-def test_bad_image_is_told_all_that_is_wrong_and_isnt_run(verifier: Any, build: Build) -> None:
+def test_bad_image_is_told_all_that_is_wrong_and_isnt_run(verifier: Make, build: Build) -> None:
     path = build(
         {"json.py": b"", "usr/bin/.wh.logger": b"", "usr/bin/.wh.python3": b""},
         config={"Cmd": ["sh"], "Env": ["PATH=/usr/bin", "PYTHONHOME=/opt"]},
@@ -208,7 +118,7 @@ def test_bad_image_is_told_all_that_is_wrong_and_isnt_run(verifier: Any, build: 
     assert finding(found, 9).detail == "It wasn't run, as it failed 4, 5, 6, 7, 8."
 
 
-def test_damaged_archive_fails_the_first_check(verifier: Any, build: Build) -> None:
+def test_damaged_archive_fails_the_first_check(verifier: Make, build: Build) -> None:
     path = build(LIBRARY)
     with path.open("r+b") as file:
         file.seek(50_000_000)
@@ -220,7 +130,7 @@ def test_damaged_archive_fails_the_first_check(verifier: Any, build: Build) -> N
     assert {states(found)[n] for n in (2, 8, 9, 12)} == {report.State.SKIPPED}
 
 
-def test_what_is_no_archive_is_reported(verifier: Any, tmp_path: pathlib.Path) -> None:
+def test_what_is_no_archive_is_reported(verifier: Make, tmp_path: pathlib.Path) -> None:
     (tmp_path / "image.tar").write_bytes(b"no archive")
     found = verifier().verify(str(tmp_path / "image.tar"), ACCOUNT)
     assert (found.passed, found.image_id, len(found.findings)) == (False, "", 12)
@@ -228,7 +138,7 @@ def test_what_is_no_archive_is_reported(verifier: Any, tmp_path: pathlib.Path) -
         verifier().verify(str(tmp_path / "none.tar"), ACCOUNT)
 
 
-def test_image_without_limits_is_never_run(verifier: Any) -> None:
+def test_image_without_limits_is_never_run(verifier: Make) -> None:
     found = verifier({}).verify(str(host.base_archive()), ACCOUNT)
     assert finding(found, 11).state is report.State.FAILED
     assert "container_pids_limit" in finding(found, 11).cure
@@ -236,7 +146,7 @@ def test_image_without_limits_is_never_run(verifier: Any) -> None:
 
 
 def test_name_of_somebody_elses_image_is_told_and_not_taken(
-    verifier: Any, engine: containers.Engine, busybox_image: str, build: Build
+    verifier: Make, engine: containers.Engine, busybox_image: str, build: Build
 ) -> None:
     before = images.Images(engine).find(busybox_image)
     path = build(LIBRARY, names=[busybox_image, "a:b"])
@@ -249,7 +159,7 @@ def test_name_of_somebody_elses_image_is_told_and_not_taken(
 
 
 def test_image_that_is_in_use_stays(
-    verifier: Any, engine: containers.Engine, name: str, build: Build
+    verifier: Make, engine: containers.Engine, name: str, build: Build
 ) -> None:
     path = build(LIBRARY)
     with path.open("rb") as file:
@@ -265,7 +175,7 @@ def test_image_that_is_in_use_stays(
 
 
 def test_engine_without_the_base_is_sent_all(
-    verifier: Any, make_dockerd: Callable[..., Any], build: Build
+    verifier: Make, make_dockerd: Callable[..., Any], build: Build
 ) -> None:
     other = containers.Engine(make_dockerd().url)
     path = build(LIBRARY)
@@ -280,36 +190,27 @@ def test_engine_without_the_base_is_sent_all(
     other.close()
 
 
-def test_two_may_verify_the_same_image_at_once(verifier: Any, build: Build) -> None:
+def test_two_may_verify_the_same_image_at_once(verifier: Make, build: Build) -> None:
     path = build(LIBRARY)
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         found = list(pool.map(lambda _: verifier().verify(str(path), ACCOUNT), range(2)))
     assert [each.passed for each in found] == [True, True], found
 
 
-def test_python_without_storlets_is_the_hosts_fault(verifier: Any) -> None:
+def test_python_without_storlets_is_the_hosts_fault(verifier: Make) -> None:
     runtime = storlet_runtime.GatewayRuntime(python="/usr/bin/python3")
     with pytest.raises(exceptions.HostNotReady, match="gateway doesn't run here"):
         verifier(runtime=runtime).verify(str(host.base_archive()), ACCOUNT)
 
 
-def test_engine_that_is_gone_is_no_fault_of_the_image(verifier: Any) -> None:
+def test_engine_that_is_gone_is_no_fault_of_the_image(verifier: Make) -> None:
     other = containers.Engine("unix:///nowhere/docker.sock")
     with pytest.raises(exceptions.EngineUnavailable):
         verifier(where=other).verify(str(host.base_archive()), ACCOUNT)
 
 
-@pytest.mark.skipif(
-    bool(
-        subprocess.run(
-            ["setpriv", "--reuid=65534", "--clear-groups", "test", "-r", sys.executable],
-            check=False,
-        ).returncode
-    ),
-    reason="this Python can't be read by everybody",
-)
 def test_sandbox_runs_as_swifts_user(
-    verifier: Any, tmp_path: pathlib.Path, storlet: trial.Trial, build: Build
+    verifier: Make, tmp_path: pathlib.Path, storlet: trial.Trial, build: Build
 ) -> None:
     source = STORLET.replace(b'Loud="yes"', b'Loud=str(__import__("os").getuid())')
     (tmp_path / "shout.py").write_bytes(source)
@@ -332,98 +233,3 @@ def test_sandbox_runs_as_swifts_user(
         ),
     )
     assert found.passed, found
-
-
-KILLED = """
-import os, signal, sys
-from container_stack.drivers import storlet_runtime
-from container_stack.host import containers, images
-from container_stack.storlets import base, gateway, model, verify
-path, directory, reference, where, *options = sys.argv[1:]
-engine = containers.Engine(os.environ.get("DOCKER_HOST", containers.DEFAULT_URL))
-every = images.Images(engine)
-settings = gateway.Gateway.of(dict(each.split("=") for each in options))
-def progress(what, done, total):
-    if what == where:
-        print("there", flush=True)
-        signal.pause()
-verify.Verifier(
-    every, engine, storlet_runtime.GatewayRuntime(), settings, base.Base.of(every.find(reference)),
-    directory=directory,
-).verify(path, model.Account("AUTH_305f5f3d12834"), progress=progress)
-"""
-
-
-@pytest.mark.parametrize(
-    "where", ["Reading layers", "Loading", "Running: sandbox", "Running: identity"]
-)
-def test_what_a_killed_verification_left_the_next_one_removes(
-    where: str,
-    verifier: Any,
-    engine: containers.Engine,
-    storlet_base: str,
-    directory: str,
-    build: Build,
-) -> None:
-    path = build({"seed": secrets.token_bytes(8)})
-    options = [f"{key}={value}" for key, value in OPTIONS.items()]
-    argv = [sys.executable, "-c", KILLED, path, directory, storlet_base, where, *options]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"there\n"
-        # While it lives, nobody takes away what it made.
-        assert verifier().verify(str(host.base_archive()), ACCOUNT).passed
-        assert process.poll() is None
-        process.send_signal(signal.SIGKILL)
-    [scope] = set(os.listdir(directory)) - {"lock"}
-    assert (f"{scope}:latest" in leftovers(engine)) == where.startswith("Running")
-    found = verifier().verify(str(path), ACCOUNT)
-    assert found.passed, found
-    assert os.listdir(directory) == ["lock"]
-    assert images.Images(engine).find(found.image_id) is None
-
-
-#: Binds the socket on which the agent would be pinged, and answers for ever.
-ANSWERING = b"""
-import os, socket
-sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-sock.bind("/mnt/channels/factory_pipe")
-_data, fds, _flags, _address = socket.recv_fds(sock, 65536, 16)
-while True:
-    os.write(fds[0], b" " * 65536)
-"""
-#: What python3 of an image does instead of running the agent.
-HOSTILE: Mapping[str, str] = {
-    "ends": "exit 0",
-    "sleeps and ignores signals": "trap '' TERM HUP INT; while :; do sleep 1; done",
-    "forks": "f() { f | f & }; f; sleep 100",
-    "fills a directory of the host's": "exec dd if=/dev/zero of=/mnt/channels/x bs=1M",
-    "fills its own disk": "exec dd if=/dev/zero of=/x bs=1M",
-    "prints": "exec yes xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
-    "digs": "cd /mnt/channels; d=aaaaaaaaaaaaaaaaaaaaaa; while mkdir $d && cd $d; do :; done",
-    "makes devices and links": "mknod /mnt/channels/d b 8 0; ln -s / /mnt/channels/l; exit 1",
-    "answers without end": "exec /usr/bin/python3.11 /answering",
-    "is no program": "",
-}
-
-
-@pytest.mark.parametrize("what", list(HOSTILE))
-def test_image_that_does_as_it_likes_is_bounded(what: str, verifier: Any, build: Build) -> None:
-    program = storlet_candidates.script(HOSTILE[what])
-    if not HOSTILE[what]:
-        program = image_archives.program(b"\x7fELF and nothing more")
-    path = build({"usr/bin/python3": program, "answering": ANSWERING})
-    options = {**OPTIONS, "restart_linux_container_timeout": "4"}
-    found = verifier(options).verify(str(path), ACCOUNT)
-    assert {n for n, state in states(found).items() if state is report.State.FAILED} == {9}, found
-    assert finding(found, 9).cure
-    assert found.seconds < 60
-
-
-def test_image_whose_daemons_die_fails_the_identity(verifier: Any, build: Build) -> None:
-    text = 'case "$*" in *daemon_factory*) exec /usr/bin/python3.11 "$@";; esac; exit 3'
-    files = {"usr/bin/python3": storlet_candidates.script(text)}
-    path = build(files)
-    found = verifier().verify(str(path), ACCOUNT)
-    assert {n for n, state in states(found).items() if state is report.State.FAILED} == {10}
-    assert finding(found, 12).state is report.State.SKIPPED
