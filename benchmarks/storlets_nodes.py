@@ -37,6 +37,8 @@ ASKED, BACK = 0.1, 5.0
 #: Requests of clients that an update must meet, and how many of them may fail.
 REQUESTS, FAILED = 1000, 0.001
 CLIENTS = 3
+#: Seconds that a client waits for an answer.
+PATIENCE = 180.0
 DATA = b"hemp, tar and canvas\n" * 500
 
 
@@ -74,13 +76,15 @@ def run() -> Iterator[harness.Claim]:
     with contextlib.ExitStack() as undo:
         directory = undo.enter_context(storlets.place())
         cloud = undo.enter_context(_running(directory))
+        size = storlets.SIZE // (8 if harness.smoke else 1)
+        paths = [directory / f"{seed}.tar" for seed in (1, 2, 3)]
         made = [
-            undo.enter_context(storlets.image(directory / f"{seed}.tar", seed=seed).open())
-            for seed in (1, 2, 3)
+            undo.enter_context(storlets.image(path, size=size, seed=seed).open())
+            for seed, path in enumerate(paths, 1)
         ]
         _meet_all(cloud)
         cloud.deploy(made[0])
-        yield from _transfer(cloud, made[1], directory / "3.tar", made[2].image_id)
+        yield from _transfer(cloud, made[1], paths[2], made[2].image_id)
         cloud.deploy(made[1])
         yield from _again(cloud, made[1])
         yield from _back(cloud)
@@ -90,8 +94,10 @@ def run() -> Iterator[harness.Claim]:
 def _meet_all(cloud: _Cloud) -> None:
     """Let a storlet run on every node: the gateway makes its directories then."""
     session = cloud.session()
+    deadline = time.monotonic() + PATIENCE
     while not all(engine.list() for engine in cloud.engines):
-        session.get(f"{cloud.url}/hold/rope", headers=_RUN)
+        answer = session.get(f"{cloud.url}/hold/rope", headers=_RUN, timeout=PATIENCE)
+        assert time.monotonic() < deadline, f"some node runs no storlet: {answer.status_code}"
 
 
 def _transfer(
@@ -196,19 +202,25 @@ class _Clients:
     def wait(self, more: int) -> None:
         """Wait until so many more requests have been served."""
         wanted = self.served + more
+        deadline = time.monotonic() + PATIENCE
         while self.served < wanted:
+            assert time.monotonic() < deadline, f"clients only get {self.errors[-3:]}"
             time.sleep(0.05)
 
     def _ask(self) -> None:
         session = self._cloud.session()
         while not self._stop.is_set():
-            answer = session.get(f"{self._cloud.url}/hold/rope", headers=_RUN)
+            url, error = f"{self._cloud.url}/hold/rope", ""
+            try:
+                answer = session.get(url, headers=_RUN, timeout=PATIENCE)
+                if answer.status_code != 200 or answer.content != DATA:
+                    error = f"{answer.status_code} with {len(answer.content)} bytes"
+            except requests.RequestException as exc:
+                error = str(exc)
             with self._lock:
-                if answer.status_code == 200 and answer.content == DATA:
-                    self.served += 1
-                else:
-                    self.failed += 1
-                    self.errors.append(str(answer.status_code))
+                self.served += not error
+                self.failed += bool(error)
+                self.errors += [error] if error else []
 
 
 _RUN = {"X-Run-Storlet": probe.FILE}
