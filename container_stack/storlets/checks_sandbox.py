@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from container_stack import exceptions
+from container_stack.host import containers
 from container_stack.storlets import archive as archives
 from container_stack.storlets import base as bases
 from container_stack.storlets import checks, disk, model, probe, report, runtime, scratch
@@ -120,7 +121,7 @@ class Run:
             return checks.failed(checks.SANDBOX, f"The gateway can't start it: {exc}", _CURE)
         if container.image_id != self.archive.image_id:
             return checks.failed(checks.SANDBOX, "Another image came up in its place.", _CURE)
-        seen = _interfaces(container.pid) - _FALLBACKS - {"lo"}
+        seen = _interfaces(container) - _FALLBACKS - {"lo"}
         if seen or any(container.addresses.values()):
             return checks.failed(
                 checks.SANDBOX,
@@ -181,10 +182,14 @@ class Run:
         )
 
 
-def _interfaces(pid: int | None) -> set[str]:
-    """Return the network interfaces of a process; none where this user may not look."""
+def _interfaces(container: containers.Container) -> set[str]:
+    """Return a container's network interfaces; none where this process doesn't see it."""
     try:
-        with open(f"/proc/{pid}/net/dev", encoding="ascii") as file:
+        with open(f"/proc/{container.pid}/cgroup", encoding="ascii") as file:
+            # In a PID namespace of our own the number is somebody else's.
+            if container.id not in file.read():
+                return set()
+        with open(f"/proc/{container.pid}/net/dev", encoding="ascii") as file:
             lines = file.read().splitlines()[2:]
     except OSError:
         return set()
