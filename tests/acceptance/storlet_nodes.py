@@ -96,7 +96,9 @@ def _start(engine: dockerd.Dockerd) -> None:
 
 
 def _make(place: Path, shared: Path) -> Sequence[str]:
-    (place / "storlets").mkdir(parents=True)
+    # As they are once any storlet has run.
+    for name in ("pipes", "storlets"):
+        (place / "storlets" / name / "scopes").mkdir(parents=True)
     # A copy that knows its node: what runs there can tell where it is.
     shutil.copytree(storlet_host.NATIVE, place / "native")
     (place / "native/node").write_text(place.name)
