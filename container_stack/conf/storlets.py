@@ -2,12 +2,13 @@
 """Options of the storlet image manager: the section [storlets] of container-stack.conf."""
 
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from oslo_config import cfg
 
 from container_stack import exceptions
+from container_stack.host import containers
 from container_stack.storlets import archive
 from container_stack.storlets import settings as plain
 
@@ -193,6 +194,23 @@ OPTS: list[cfg.Opt] = [
 def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
     """Return the options for oslo-config-generator."""
     return [(SECTION, OPTS)]
+
+
+def read(files: Sequence[str], docker_url: str = containers.DEFAULT_URL) -> plain.Settings:
+    """Return what configuration files say; later ones count more.
+
+    :param docker_url: this host's engine for who sets none.
+    :raises InvalidRequest: a file or a value in it can't be used.
+    """
+    parsed = cfg.ConfigOpts()
+    try:
+        parsed(
+            [], project="container-stack", default_config_files=list(files), default_config_dirs=[]
+        )
+        parsed.register_opts(OPTS, group=SECTION)
+        return settings(lambda name: parsed[SECTION][name], docker_url)
+    except (cfg.Error, ValueError) as exc:
+        raise exceptions.InvalidRequest(str(exc)) from exc
 
 
 def settings(get: Callable[[str], Any], docker_url: str) -> plain.Settings:

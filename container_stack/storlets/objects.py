@@ -63,7 +63,7 @@ class ObjectStore(Protocol):
 
     @property
     def account(self) -> str:
-        """The account's name, as in its URL: AUTH_..."""
+        """The account's name, as in its URL: ``AUTH_...``"""
 
     def head(self, container: str, name: str) -> Object:
         """Return what the store knows of an object."""

@@ -11,7 +11,13 @@ version = release
 extensions = ["sphinx.ext.autodoc", "oslo_config.sphinxext"]
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"
-autodoc_mock_imports = ["manila"]
+autodoc_mock_imports = [
+    "e2b_dockerfile_utils",
+    "keystoneauth1",
+    "manila",
+    "swiftclient",
+    "tooz",
+]
 nitpicky = False
 html_theme = "alabaster"
 html_theme_options = {"description": "OpenStack drivers on Docker and LVM"}

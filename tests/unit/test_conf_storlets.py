@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
-from oslo_config import cfg
 
 from container_stack import exceptions
 from container_stack.cmd import config
@@ -17,10 +16,7 @@ def settings(tmp_path, **lines):
     file.write_text(
         "[storlets]\n" + "".join(f"{name} = {value}\n" for name, value in lines.items())
     )
-    opts = cfg.ConfigOpts()
-    opts(["--config-file", str(file)])
-    opts.register_opts(conf.OPTS, group=conf.SECTION)
-    return conf.settings(lambda name: opts.storlets[name], ENGINE)
+    return conf.read([str(file)], ENGINE)
 
 
 def test_nothing_need_be_set(tmp_path):
@@ -106,7 +102,7 @@ def test_a_rollout_is_as_wide_as_it_is_told(tmp_path):
     ],
 )
 def test_value_out_of_range_is_refused_at_start(tmp_path, name, value):
-    with pytest.raises(ValueError, match=name):
+    with pytest.raises(exceptions.InvalidRequest, match=name):
         settings(tmp_path, **{name: value})
 
 
@@ -131,3 +127,8 @@ def test_every_option_says_what_it_is_for():
 def test_sample_file_has_every_option():
     section = config.sample().partition("[storlets]")[2]
     assert [opt.name for opt in conf.OPTS if f"\n#{opt.name} = " not in section] == []
+
+
+def test_a_file_that_is_not_there_is_an_error_of_ours(tmp_path):
+    with pytest.raises(exceptions.InvalidRequest, match="missing"):
+        conf.read([str(tmp_path / "missing.conf")])

@@ -6,8 +6,6 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from oslo_config import cfg
-
 from container_stack import exceptions
 from container_stack.cmd import backend
 from container_stack.conf import storlets as conf
@@ -18,6 +16,8 @@ Row = tuple[tuple[str, ...], tuple[Any, ...]]
 Table = tuple[tuple[str, ...], list[tuple[Any, ...]]]
 
 CONFIG_FILE = "/etc/container-stack/container-stack.conf"
+#: Names another file, for who can't write there.
+CONFIG_VARIABLE = "CONTAINER_STACK_CONFIG"
 
 #: Options that stand for a variable of the environment. Passwords come from there only: what is
 #: on a command line everybody on the host can read.
@@ -37,7 +37,9 @@ VARIABLES: Mapping[str, str] = {
 def add_config(parser: argparse.ArgumentParser) -> None:
     """Let a command take a configuration file."""
     parser.add_argument(
-        "--config-file", metavar="FILE", help=f"default: {CONFIG_FILE}, if there is one"
+        "--config-file",
+        metavar="FILE",
+        help=f"default: what ${CONFIG_VARIABLE} names, or {CONFIG_FILE} if there is one",
     )
 
 
@@ -75,15 +77,9 @@ def settings(args: argparse.Namespace) -> plain.Settings:
 
     :raises InvalidRequest: the file or a value in it can't be used.
     """
-    given: str | None = args.config_file
+    given: str | None = args.config_file or os.environ.get(CONFIG_VARIABLE)
     files = [given or CONFIG_FILE] if given or os.path.exists(CONFIG_FILE) else []
-    try:
-        parsed = cfg.ConfigOpts()
-        parsed([], project="container-stack", default_config_files=files, default_config_dirs=[])
-        parsed.register_opts(conf.OPTS, group=conf.SECTION)
-        return conf.settings(lambda name: parsed[conf.SECTION][name], backend.docker_url())
-    except (cfg.Error, ValueError) as exc:
-        raise exceptions.InvalidRequest(str(exc)) from exc
+    return conf.read(files, backend.docker_url())
 
 
 def pair(text: str) -> tuple[str, str]:
