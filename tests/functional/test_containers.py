@@ -508,8 +508,10 @@ def test_user_who_may_not_open_the_socket_learns_the_cure(tmp_path: Path) -> Non
         pytest.skip("becoming another user needs root")
     with silent_server(tmp_path) as url:
         os.chmod(url.removeprefix("unix://"), 0o600)
-        for directory in (tmp_path, *tmp_path.parents[:-2]):
-            os.chmod(directory, 0o711)
+        for directory in (tmp_path, *tmp_path.parents):
+            mode = directory.stat().st_mode
+            if not mode & 0o001:
+                os.chmod(directory, mode | 0o011)
 
         def as_nobody() -> None:
             os.setgroups([])
