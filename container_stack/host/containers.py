@@ -14,7 +14,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from container_stack import exceptions
-from container_stack.host import engine_client, engine_events, engine_exec, engine_json
+from container_stack.host import (
+    engine_client,
+    engine_events,
+    engine_exec,
+    engine_json,
+    engine_talk,
+)
 from container_stack.host.engine_model import TLS as TLS
 from container_stack.host.engine_model import Container as Container
 from container_stack.host.engine_model import ContainerSpec as ContainerSpec
@@ -226,6 +232,17 @@ class Engine:
             environment=environment or {},
             user=user,
         )
+
+    def talk(
+        self, container: str, argv: Sequence[str], *, user: str | None = None
+    ) -> contextlib.AbstractContextManager[engine_talk.Conversation]:
+        """Run a command in a running container that answers each line with one.
+
+        It must end with its input, for nothing else ends it but the container.
+
+        :raises Busy: the container doesn't run.
+        """
+        return engine_talk.open_(self._connection, container, argv, user)
 
     def logs(self, container: str, tail: int | None = None) -> bytes:
         """Return what it wrote to stdout and stderr, or the last ``tail`` lines of that."""

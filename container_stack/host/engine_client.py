@@ -57,7 +57,7 @@ class Connection:
         _check_url(url, tls)
         self.url = url
         self.tls = tls
-        self._timeout = timeout
+        self.timeout = timeout
         self._clients: dict[int, Client] = {}
         # One lock a process: a child must not wait for a lock that its parent's thread held.
         self._locks: dict[int, threading.Lock] = {}
@@ -88,7 +88,7 @@ class Connection:
         client = self._clients.get(pid)
         if client is None:
             with self._locks.setdefault(pid, threading.Lock()):
-                client = self._clients.get(pid) or Client(self.url, self.tls, self._timeout)
+                client = self._clients.get(pid) or Client(self.url, self.tls, self.timeout)
                 self._clients = {pid: client}
         return client
 

@@ -49,14 +49,14 @@ class Codec(Protocol):
 class Wire:
     """A connection.
 
-    :param deadline: by :func:`time.monotonic`.
+    :param deadline: by :func:`time.monotonic`; may be put off.
     """
 
     def __init__(self, sock: socket.socket, codec: Codec, deadline: float) -> None:
         sock.setblocking(False)
         self._sock = sock
         self._codec = codec
-        self._deadline = deadline
+        self.deadline = deadline
         self._selector = selectors.DefaultSelector()
         self._selector.register(sock, selectors.EVENT_READ)
 
@@ -151,7 +151,7 @@ class Wire:
         return text
 
     def _wait(self, writing: bool) -> tuple[bool, bool]:
-        left = self._deadline - time.monotonic()
+        left = self.deadline - time.monotonic()
         wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if writing else 0)
         self._selector.modify(self._sock, wanted)
         ready = self._selector.select(max(left, 0)) if left > 0 else []

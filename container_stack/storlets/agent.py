@@ -2,10 +2,8 @@
 """A program that runs on a node, in a container of the operator's own base image.
 
 It is handed to that container's Python as text, and so needs nothing but the standard library
-and what storlets have put on the node. One JSON object comes in by stdin, one goes out by stdout.
-
-What is in a directory of pipes is hostile: a sandbox can write there. So its sockets are opened
-without following links, which could lead to another account's.
+and what storlets have put on the node. Each line of JSON that comes in is answered by one, until
+there are no more.
 """
 
 from __future__ import annotations
@@ -15,66 +13,23 @@ import ctypes
 import importlib
 import json
 import os
-import secrets
 import signal
-import stat
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
+
+from container_stack.storlets import agent_pipes as sandboxes
+from container_stack.storlets.agent_pipes import FACTORY, PIPES, Channel, Reply, Unanswered
 
 #: Where the container sees the node's directories.
-PIPES, STORLETS, NATIVE = "/pipes", "/storlets", "/usr/local/lib/storlets"
-FACTORY = "factory_pipe"
-#: More than a pipe holds, so that both directions must work at once.
-SAMPLE = 200_000
+STORLETS, NATIVE = "/storlets", "/usr/local/lib/storlets"
 RENAME_EXCHANGE = 2
 AT_FDCWD = -100
+#: Seconds until a storlet that somebody starts must answer.
+PATIENCE = 15
 
-Reply = dict[str, Any]
-
-
-class Unanswered(Exception):
-    """Nobody listens at a pipe."""
-
-
-class Channel:
-    """A directory of pipes."""
-
-    def __init__(self, name: str) -> None:
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
-        self.directory = os.open(os.path.join(PIPES, name), flags)
-
-    @contextlib.contextmanager
-    def pipe(self, name: str) -> Iterator[Any]:
-        """Lend a client of storlets' own for one of the pipes.
-
-        :raises Unanswered: there is none, or nobody listens.
-        """
-        client = importlib.import_module("storlets.sbus.client")
-        errors = importlib.import_module("storlets.sbus.client.exceptions")
-        try:
-            flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-            file = os.open(name, flags, dir_fd=self.directory)
-        except OSError as exc:
-            raise Unanswered(str(exc)) from exc
-        try:
-            if not stat.S_ISSOCK(os.fstat(file).st_mode):
-                raise Unanswered(f"{name} is no socket")
-            yield client.SBusClient(f"/proc/self/fd/{file}")
-        except errors.SBusClientSendError as exc:
-            raise Unanswered(f"nobody listens at {name}") from exc
-        finally:
-            os.close(file)
-
-    def inode(self, name: str) -> int:
-        """Return what tells a pipe from one of the same name; 0 when there is none."""
-        try:
-            return os.stat(name, dir_fd=self.directory, follow_symlinks=False).st_ino
-        except OSError:
-            return 0
+#: Where the process that answers a question writes to.
+_answer: list[int] = []
 
 
 def look(scope: str) -> Reply:
@@ -86,8 +41,11 @@ def look(scope: str) -> Reply:
     }
 
 
-def prepare(scope: str, beside: str) -> Reply:
-    """Make a directory for the pipes of a new sandbox, and what else it and the exchange need."""
+def prepare(scope: str, beside: str, main: str, file: str, source: str) -> Reply:
+    """Make a directory for the pipes of a new sandbox, and what else a switch needs.
+
+    :param main: of a storlet, whose ``file`` gets ``source``.
+    """
     _remove(os.path.join(PIPES, beside))
     for name in (scope, beside):
         path = os.path.join(PIPES, name)
@@ -95,6 +53,7 @@ def prepare(scope: str, beside: str) -> Reply:
         # As the gateway has it: users in a sandbox may be others.
         os.chmod(path, 0o777)  # noqa: S103
     os.makedirs(os.path.join(STORLETS, scope), 0o755, exist_ok=True)
+    _place(os.path.join(STORLETS, scope), main, file, source.encode())
     return {"identity": _identity(os.path.join(PIPES, beside))}
 
 
@@ -111,16 +70,12 @@ def discard(scope: str, beside: str, main: str) -> Reply:
     """Remove what a switch needed, and tell what serves: its pipe, and whether it answers."""
     _remove(os.path.join(PIPES, beside))
     _remove(os.path.join(STORLETS, scope, main))
-    return {"factory": _factory(scope), **listens(scope)}
+    return {"factory": _factory(scope), "listens": sandboxes.listens(scope)}
 
 
-def listens(pipes: str) -> Reply:
+def answers(pipes: str, patience: float = 0) -> Reply:
     """Tell whether a sandbox answers, once it has done what it was told before."""
-    try:
-        with Channel(pipes).pipe(FACTORY) as factory:
-            return {"listens": bool(factory.ping().status)}
-    except (Unanswered, OSError):
-        return {"listens": False}
+    return {"answers": sandboxes.listens(pipes, patience=patience)}
 
 
 def halt(pipes: str) -> Reply:
@@ -133,114 +88,29 @@ def halt(pipes: str) -> Reply:
 
 
 def warm(pipes: str, daemons: list[Reply]) -> Reply:
-    """Start storlets in a sandbox, anew where asked to, and tell which ones don't start."""
-    failures = {}
-    channel = Channel(pipes)
-    for daemon in daemons:
-        with channel.pipe(FACTORY) as factory:
-            if daemon.pop("again"):
-                factory.stop_daemon(daemon["storlet_id"])
-            answer = factory.start_daemon(**daemon)
-            if not answer.status:
-                failures[daemon["storlet_id"]] = str(answer.message)[:200]
-    return {"failures": failures}
+    """Start storlets in a sandbox, anew where asked to, and tell which ones don't start.
+
+    The sandbox is busy for up to a second more.
+    """
+    started = sandboxes.Starting(Channel(pipes), pipes, daemons, _answer[0])
+    return {"failures": started.wait()}
 
 
-def probe(
-    scope: str, pipes: str, main: str, file: str, source: str, patience: float, daemon: Reply
-) -> Reply:
+def probe(pipes: str, main: str, daemon: Reply | None) -> Reply:
     """Run a storlet that copies, in a new sandbox, and tell what was wrong with that.
 
-    :param patience: seconds to wait until the sandbox answers at all.
+    :param daemon: how the sandbox is to start it; None when somebody else does.
     """
     channel = Channel(pipes)
-    deadline = time.monotonic() + patience
-    while not listens(pipes)["listens"]:
-        if time.monotonic() > deadline:
-            return {"answers": False, "failure": ""}
-        time.sleep(0.02)
-    _place(os.path.join(STORLETS, scope), main, file, source.encode())
-    try:
-        failure = warm(pipes, [dict(daemon)])["failures"].get(main, "")
-        failure = failure or _copy(channel, main)
-        with channel.pipe(FACTORY) as factory:
-            factory.stop_daemon(main)
-    finally:
-        _remove(os.path.join(STORLETS, scope, main))
-    with contextlib.suppress(OSError):
-        os.unlink(main, dir_fd=channel.directory)
-    return {"answers": True, "failure": failure, "factory": channel.inode(FACTORY)}
-
-
-def _copy(channel: Channel, main: str) -> str:
-    """Have something copied, and return what is wrong with the copy."""
-    data, metadata = secrets.token_bytes(SAMPLE), {"Nonce": secrets.token_hex(16)}
-    with contextlib.ExitStack() as files:
-        source = _Pipe(files)
-        target, described = _Pipe(files), _Pipe(files)
-        log = os.open(os.devnull, os.O_WRONLY)
-        files.callback(os.close, log)
+    failure = warm(pipes, [daemon])["failures"].get(main, "") if daemon else ""
+    if not failure and not sandboxes.listens(pipes, main, PATIENCE):
+        failure = "no storlet runs"
+    failure = failure or sandboxes.copy(channel, main)
+    with contextlib.suppress(Unanswered, OSError):
         with channel.pipe(main) as client:
-            remote = [
-                _descriptor("INPUT_OBJECT", source.out, metadata),
-                _descriptor("OUTPUT_OBJECT", target.into),
-                _descriptor("OUTPUT_OBJECT_METADATA", described.into),
-                _descriptor("LOGGER", log),
-            ]
-            answer = client.execute({"storlet_execution_path": ""}, remote)
-        if not answer.status:
-            return f"the storlet wasn't run: {str(answer.message)[:200]}"
-        for theirs in (source.close_out, target.close_into, described.close_into):
-            theirs()
-        writer = threading.Thread(target=source.write, args=(data,), daemon=True)
-        writer.start()
-        try:
-            same = json.loads(described.read(4096)) == metadata
-        except ValueError:
-            same = False
-        if not same:
-            return "a storlet's metadata came back changed"
-        if target.read(SAMPLE) != data:
-            return "a storlet's data came back changed"
-    return ""
-
-
-class _Pipe:
-    def __init__(self, files: contextlib.ExitStack) -> None:
-        self.out, self.into = os.pipe()
-        self.close_out = self._closer(self.out, files)
-        self.close_into = self._closer(self.into, files)
-
-    def _closer(self, file: int, files: contextlib.ExitStack) -> Callable[[], None]:
-        stack = contextlib.ExitStack()
-        stack.callback(os.close, file)
-        files.push(stack)
-        return stack.close
-
-    def write(self, data: bytes) -> None:
-        with contextlib.suppress(OSError):
-            view = memoryview(data)
-            while view:
-                view = view[os.write(self.into, view[:65536]) :]
-        self.close_into()
-
-    def read(self, limit: int) -> bytes:
-        """Read to the end, or a byte more than there should be."""
-        data = b""
-        while len(data) <= limit:
-            more = os.read(self.out, limit + 1 - len(data))
-            if not more:
-                break
-            data += more
-        return data
-
-
-def _descriptor(kind: str, file: int, metadata: Reply | None = None) -> Any:
-    datagram = importlib.import_module("storlets.sbus.datagram")
-    kinds = importlib.import_module("storlets.sbus.file_description")
-    return datagram.SBusFileDescriptor(
-        getattr(kinds, f"SBUS_FD_{kind}"), file, storage_metadata=metadata
-    )
+            client.halt()
+        os.unlink(main, dir_fd=channel.directory)
+    return {"failure": failure, "factory": channel.inode(FACTORY)}
 
 
 def _place(scope: str, main: str, file: str, source: bytes) -> None:
@@ -280,16 +150,40 @@ def _identity(path: str) -> str:
 
 ACTIONS: dict[str, Callable[..., Reply]] = {
     action.__name__: action
-    for action in (look, prepare, discard, exchange, listens, halt, warm, probe)
+    for action in (look, prepare, discard, exchange, answers, halt, warm, probe)
 }
 
 
 def main() -> None:
-    """Do what is asked; the kernel ends it when that takes too long."""
-    request = json.load(sys.stdin)
-    signal.alarm(request.pop("seconds"))
+    """Answer until there is nothing more to answer."""
     sys.path.insert(0, os.path.join(NATIVE, "python"))
-    json.dump(ACTIONS[request.pop("do")](**request), sys.stdout)
+    with contextlib.suppress(ImportError):
+        importlib.import_module("storlets.sbus.client")
+    for line in sys.stdin.buffer:
+        sys.stdout.buffer.write(_answered(json.loads(line)) + b"\n")
+        sys.stdout.buffer.flush()
+
+
+def _answered(request: Reply) -> bytes:
+    """Do what is asked in a process of its own, which the kernel ends when it takes too long."""
+    answer, answers = os.pipe()
+    child = os.fork()
+    if not child:
+        _answer.append(answers)
+        signal.alarm(request.pop("seconds"))
+        try:
+            reply = ACTIONS[request.pop("do")](**request)
+        except Exception as exc:
+            reply = {"error": f"{type(exc).__name__}: {exc}"}
+        os.write(answers, json.dumps(reply).encode())
+        os._exit(0)
+    os.close(answers)
+    with os.fdopen(answer, "rb") as file:
+        data = file.read()
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        return json.dumps({"error": "no answer in time", "late": True}).encode()
+    return data
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from container_stack import exceptions
-from container_stack.host import containers
-from container_stack.storlets import agent, gateway
+from container_stack.host import containers, engine_talk
+from container_stack.storlets import agent, agent_pipes, gateway, probe
 
 LOG = logging.getLogger(__name__)
 
@@ -27,8 +27,21 @@ LIFE = 1800
 MEMORY, PIDS = 256 * 1024**2, 64
 #: Instead of what tells a pipe from others: a sandbox didn't answer in time.
 UNKNOWN = -1
-#: Exit code of what the kernel's alarm ended.
-_ALARM = 142
+#: Of the agent, in the order in which they need each other.
+_MODULES = ("agent_pipes", "agent")
+_LOADER = """
+import sys, types
+def load(name, text=""):
+    made = sys.modules[name] = types.ModuleType(name)
+    exec(text, made.__dict__)
+    above, _, last = name.rpartition(".")
+    if above:
+        setattr(sys.modules.get(above) or load(above), last, made)
+    return made
+for name, text in {texts!r}.items():
+    load("{package}." + name, text)
+sys.modules["{package}.agent"].main()
+"""
 
 
 def beside(scope: str) -> str:
@@ -42,18 +55,36 @@ class Helper:
     def __init__(self, engine: containers.Engine, container: str, scope: str) -> None:
         self._engine = engine
         self._container = container
-        self._program = importlib.resources.files(__package__).joinpath("agent.py").read_text()
+        self._program = _program()
         self._names = {"scope": scope, "beside": beside(scope)}
-        #: UID that it acts as; root, which can only look, until Swift's is known.
-        self.user = "0"
+        self._user = "0"
+        self._talks = contextlib.ExitStack()
+        self._talk: engine_talk.Conversation | None = None
+
+    def close(self) -> None:
+        """End what the helper does."""
+        self._talk = None
+        self._talks.close()
+
+    @property
+    def user(self) -> str:
+        """UID that it acts as; root's, which can only look, until Swift's is known."""
+        return self._user
+
+    def act_as(self, user: str) -> None:
+        """Act as another user from now on."""
+        if user != self._user:
+            self.close()
+            self._user = user
 
     def look(self) -> dict[str, Any]:
         """Return which directory of pipes serves; see :func:`agent.look`."""
         return self.ask("look", 10, scope=self._names["scope"])
 
     def prepare(self) -> str:
-        """Make the directory beside anew and return its identity."""
-        return str(self.ask("prepare", 60, **self._names)["identity"])
+        """Make the directory beside anew, with what the probe needs, and return its identity."""
+        files = {"main": probe.MAIN, "file": probe.FILE, "source": probe.SOURCE.decode()}
+        return str(self.ask("prepare", 60, **files, **self._names)["identity"])
 
     def exchange(self) -> str:
         """Let the account's directory of pipes and the one beside change places.
@@ -66,13 +97,13 @@ class Helper:
             LOG.warning("Directories can't be exchanged: %(why)s", {"why": exc})
             return str(self.look()["serving"])
 
-    def discard(self, main: str) -> int:
-        """Remove the directory beside and that of a storlet.
+    def discard(self) -> int:
+        """Remove the directory beside and what the probe needed.
 
         :returns: what tells the pipe that serves from others; 0 when nobody listens there.
         """
         try:
-            found = self.ask("discard", 30, main=main, **self._names)
+            found = self.ask("discard", 30, main=probe.MAIN, **self._names)
         except exceptions.CommandFailed as exc:
             # Most likely a sandbox that serves is busy.
             LOG.warning("Directories can't be removed: %(why)s", {"why": exc})
@@ -82,7 +113,7 @@ class Helper:
     def has_begun_all(self, pipes: str) -> bool:
         """Return whether a sandbox has begun all that it was told; a dead one has."""
         try:
-            self.ask("listens", 1, pipes=pipes)
+            self.ask("answers", 1, pipes=pipes)
         except exceptions.CommandFailed as exc:
             if exc.timed_out:
                 return False
@@ -95,17 +126,18 @@ class Helper:
         :param seconds: whole ones, after which it is ended.
         :raises CommandFailed: it failed, or took longer (``timed_out``).
         """
+        if self._talk is None:
+            argv = ["python3", "-IBc", self._program]
+            self._talk = self._talks.enter_context(
+                self._engine.talk(self._container, argv, user=self._user)
+            )
         order = json.dumps({"do": do, "seconds": int(seconds), **request}).encode()
-        argv = ["python3", "-IBc", self._program]
-        result = self._engine.exec(
-            self._container, argv, stdin=order, timeout=seconds + 30, user=self.user
-        )
-        LOG.debug("Helper did %(do)s: %(code)s", {"do": do, "code": result.exit_code})
-        said = result.stderr.decode(errors="replace")
-        if result.exit_code:
-            timed_out = result.exit_code == _ALARM
-            raise exceptions.CommandFailed(do, result.exit_code, said, timed_out=timed_out)
-        answer: dict[str, Any] = json.loads(result.stdout)
+        answer: dict[str, Any] = json.loads(self._talk.ask(order, seconds + 30))
+        LOG.debug("Helper did %(do)s: %(answer)s", {"do": do, "answer": answer})
+        if "error" in answer:
+            raise exceptions.CommandFailed(
+                do, 1, str(answer["error"]), timed_out=answer.get("late", False)
+            )
         return answer
 
 
@@ -124,12 +156,21 @@ def started(
         container = engine.run(made)
     except (exceptions.NotFound, exceptions.InvalidRequest) as exc:
         raise exceptions.HostNotReady(f"No storlets can run there: {exc}") from exc
+    helper = Helper(engine, container, scope)
     try:
-        yield Helper(engine, container, scope)
+        yield helper
     finally:
+        helper.close()
         # A failure here would hide the one before; the next helper removes this one.
         with contextlib.suppress(exceptions.ContainerStackError):
             engine.remove(container)
+
+
+def _program() -> str:
+    """Return the agent as one text, whose Python has nothing of ours."""
+    files = importlib.resources.files(__package__)
+    texts = {name: files.joinpath(f"{name}.py").read_text() for name in _MODULES}
+    return _LOADER.format(package=__package__, texts=texts)
 
 
 def spec(gateway_: gateway.Gateway, base: str, scope: str) -> containers.ContainerSpec:
@@ -141,7 +182,7 @@ def spec(gateway_: gateway.Gateway, base: str, scope: str) -> containers.Contain
         command=["-c", f"import time; time.sleep({LIFE})"],
         labels={LABEL: scope},
         mounts=[
-            containers.Mount(gateway_.pipes, agent.PIPES),
+            containers.Mount(gateway_.pipes, agent_pipes.PIPES),
             containers.Mount(gateway_.storlets, agent.STORLETS),
             containers.Mount(gateway.NATIVE, agent.NATIVE, read_only=True),
         ],

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from container_stack import exceptions
 from container_stack.host import containers
 from container_stack.storlets import helper as helpers
-from container_stack.storlets import probe
 from container_stack.storlets.place import Place
 
 LOG = logging.getLogger(__name__)
@@ -24,7 +23,7 @@ EXIT = 10
 def recover(place: Place, helper: helpers.Helper) -> None:
     """Bring to an end what a killed switch left: forward where it served already, else back."""
     found = helper.look()
-    helper.user = place.user or found["owner"]
+    helper.act_as(place.user or found["owner"])
     sandboxes = place.sandboxes()
     for each in [each for each in sandboxes if each.name == place.next]:
         serves = each.labels.get(DIRECTORY) == found["serving"] and each.state == "running"
@@ -83,7 +82,7 @@ def clean(place: Place, helper: helpers.Helper) -> int:
 
     :returns: what tells the pipe that serves from others; 0 when nobody listens there.
     """
-    factory = helper.discard(probe.MAIN)
+    factory = helper.discard()
     sandboxes = [] if factory else place.sandboxes()
     if sandboxes:
         # The gateway would find its name taken.

@@ -17,6 +17,7 @@ label; whether that directory is the one that serves tells on which side of the 
 import contextlib
 import dataclasses
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -47,7 +48,7 @@ def run(place: Place, target: Target) -> None:
             sandboxes = place.sandboxes()
             user = _user(place, sandboxes)
             if user and not any(each.name.startswith(place.ours) for each in sandboxes):
-                helper.user = user
+                helper.act_as(user)
             else:
                 settle.recover(place, helper)
             if _change(place, target, helper):
@@ -59,12 +60,11 @@ def _change(place: Place, target: Target, helper: helpers.Helper) -> bool:
     """Change once, and return whether requests run in the target now."""
     old = [each for each in place.sandboxes() if each.state == "running"]
     with contextlib.ExitStack() as undo:
-        undo.callback(_quietly, helper.discard, probe.MAIN)
+        undo.callback(_quietly, helper.discard)
         identity = helper.prepare()
         new = _started(place, target, identity, helper.user)
         undo.callback(_quietly, place.engine.remove, new)
-        factory = _probed(place, helper, new)
-        warmed = warm.copy(place, helper, old)
+        factory, warmed = _tried(place, helper, new, old)
         undo.callback(_quietly, target.retag())
         _exchange(helper, identity, undo)
         undo.pop_all()
@@ -83,7 +83,13 @@ def _change(place: Place, target: Target, helper: helpers.Helper) -> bool:
 
 
 def sweep(place: Place) -> None:
-    """Bring to an end what a killed switch left, whichever way is the shorter one."""
+    """Bring to an end what a killed switch left, whichever way is the shorter one.
+
+    Directories that it left are reused by the next one, and so nothing is done for them alone.
+    """
+    begun = any(each.name.startswith(place.ours) for each in place.sandboxes())
+    if not begun and not place.engine.list({helpers.LABEL: place.scope}):
+        return
     with _helped(place) as helper:
         settle.recover(place, helper)
 
@@ -128,29 +134,55 @@ def _started(place: Place, target: Target, identity: str, user: str) -> str:
         raise exceptions.ProbeFailed(f"No sandbox starts from {target.image_id}: {exc}") from exc
 
 
-def _probed(place: Place, helper: helpers.Helper, new: str) -> int:
-    """Have a storlet run in the new sandbox, and return what tells its pipe from others."""
-    deadline = time.monotonic() + place.gateway.start_timeout
-    while True:
+def _tried(
+    place: Place, helper: helpers.Helper, new: str, old: Sequence[containers.Container]
+) -> tuple[int, warm.Warm]:
+    """Have a storlet run in the new sandbox, and start what runs in the old one.
+
+    :returns: what tells the sandbox's pipe from others, and what was started.
+    """
+    with contextlib.ExitStack() as stack:
+        running = warm.running(place, old)
+        if running:
+            # Its own way of starting storlets takes a second each, and the others show it works.
+            stack.enter_context(_probe_started(place, new))
         try:
-            answer = helper.ask(
-                "probe",
-                PROBE,
-                scope=place.scope,
-                pipes=place.beside,
-                main=probe.MAIN,
-                file=probe.FILE,
-                source=probe.SOURCE.decode(),
-                daemon={**daemons.PROBE.order(), "again": False},
-                patience=1.0,
-            )
+            _await_answer(place, helper, new)
+            warmed = warm.copy(place, helper, old, {}, 1)
+            order = None if running else {**daemons.PROBE.order(), "again": False}
+            answer = helper.ask("probe", PROBE, pipes=place.beside, main=probe.MAIN, daemon=order)
+            if answer["failure"]:
+                raise exceptions.ProbeFailed(f"The new sandbox can't be used: {answer['failure']}.")
+            return int(answer["factory"]), warm.copy(place, helper, old, warmed)
         except exceptions.CommandFailed as exc:
-            why = f"no answer in {PROBE} seconds" if exc.timed_out else exc.stderr
+            why = "it doesn't answer" if exc.timed_out else exc.stderr
             raise exceptions.ProbeFailed(f"The new sandbox can't be used: {why}.") from exc
-        if answer["failure"]:
-            raise exceptions.ProbeFailed(f"The new sandbox can't be used: {answer['failure']}.")
-        if answer["answers"]:
-            return int(answer["factory"])
+
+
+@contextlib.contextmanager
+def _probe_started(place: Place, new: str) -> Iterator[None]:
+    """Run the probe's daemon in the new sandbox."""
+    daemon = daemons.PROBE
+    argv = [
+        *("/usr/bin/python3", "-m", "storlets.agent.daemon", daemon.name),
+        *(f"{sandbox.CHANNELS}/{daemon.name}", daemon.level, str(daemon.pool), "probe"),
+    ]
+    path = {"PYTHONPATH": f"{sandbox.PYTHONPATH}:{sandbox.STORLETS}/{daemon.name}"}
+
+    def run() -> None:
+        # If it doesn't run, the probe says so.
+        with contextlib.suppress(exceptions.ContainerStackError):
+            place.engine.exec(new, argv, environment=path, timeout=PROBE)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    yield
+    # It ends when the probe is done, or with the sandbox.
+
+
+def _await_answer(place: Place, helper: helpers.Helper, new: str) -> None:
+    deadline = time.monotonic() + place.gateway.start_timeout
+    while not helper.ask("answers", PROBE, pipes=place.beside, patience=1)["answers"]:
         _check_alive(place, new)
         if time.monotonic() > deadline:
             raise exceptions.ProbeFailed(

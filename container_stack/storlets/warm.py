@@ -21,11 +21,19 @@ ROUNDS = 5
 Warm = Mapping[str, daemons.Daemon]
 
 
-def copy(place: Place, helper: helpers.Helper, old: Sequence[containers.Container]) -> Warm:
-    """Start beside what runs in the old sandbox, and return that."""
-    warm: Warm = {}
-    for _round in range(ROUNDS):
-        now = _running(place, old)
+def copy(
+    place: Place,
+    helper: helpers.Helper,
+    old: Sequence[containers.Container],
+    warm: Warm,
+    rounds: int = ROUNDS,
+) -> Warm:
+    """Start beside what runs in the old sandbox, and return that.
+
+    :param warm: what was started before.
+    """
+    for _round in range(rounds):
+        now = running(place, old)
         if not _start(helper, place.beside, warm, now):
             break
         warm = now
@@ -41,14 +49,18 @@ def copy_late(
     """
     for _round in range(ROUNDS if old else 0):
         begun = helper.has_begun_all(place.beside)
-        now = _running(place, old)
-        _start(helper, place.scope, warm, now)
+        now = running(place, old)
+        try:
+            _start(helper, place.scope, warm, now)
+        except exceptions.CommandFailed as exc:
+            LOG.warning("Storlets can't be started in advance: %(why)s", {"why": exc})
         warm = now
         if begun:
             break
 
 
-def _running(place: Place, sandboxes: Sequence[containers.Container]) -> Warm:
+def running(place: Place, sandboxes: Sequence[containers.Container]) -> Warm:
+    """Return the storlets that run in any of these sandboxes, by name."""
     found: dict[str, daemons.Daemon] = {}
     for each in sandboxes:
         with contextlib.suppress(exceptions.NotFound, exceptions.Busy):

@@ -16,8 +16,9 @@ from typing import Any
 
 from container_stack.host import containers, images
 from container_stack.storlets import engine_node, gateway, model, versions
+from container_stack.testing import node_contract
 
-from . import storlet_client, storlet_host
+from . import dockerd, storlet_client, storlet_host
 
 DEFAULT = "cstest-storlet-default"
 MARK = "cstest-image"
@@ -175,6 +176,27 @@ class NodeWorld:
         shutil.rmtree(self.root)
         assert not left
         assert not beside
+
+
+@contextlib.contextmanager
+def running(directory: Path, *options: str) -> Iterator[dockerd.Dockerd]:
+    """Run an engine that has the base image, on a host that storlets can run on."""
+    daemon = dockerd.Dockerd(directory, options)
+    with storlet_host.prepared():
+        daemon.start()
+        try:
+            storlet_host.load(containers.Engine(daemon.url))
+            yield daemon
+        finally:
+            daemon.stop()
+
+
+def ready(world: "NodeWorld", *names: str) -> list[str]:
+    """Stage images and return their IDs."""
+    made = [world.image(name) for name in names]
+    for image in made:
+        node_contract.stage(world, image)
+    return [image.image_id for image in made]
 
 
 @contextlib.contextmanager
