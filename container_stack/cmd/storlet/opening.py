@@ -7,6 +7,7 @@ without.
 
 import argparse
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,8 @@ def manager(args: argparse.Namespace) -> "storlets.ImageManager":
     environment = options.environment(args)
     values = options.settings(args)
     who = environment.get("OS_USERNAME") or environment.get("ST_USER") or ""
-    store = swift.Swift(swift.Credentials.from_environment(environment))
+    credentials = swift.Credentials.from_environment(environment)
+    store = swift.Swift(dataclasses.replace(credentials, timeout=values.swift_timeout))
     return storlets.ImageManager(values, store, who=who)
 
 
