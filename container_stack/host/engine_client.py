@@ -116,7 +116,7 @@ class Client(_APIClient):  # type: ignore[misc]
     def __init__(self, url: str, tls: model.TLS | None, timeout: float) -> None:
         # A version, so that the SDK doesn't ask for it before the adapter is changed.
         # It has its own idea of ssh:// and needs another library for that.
-        known = "http://localhost" if url.startswith("ssh:") else url
+        known = "http://localhost:1" if url.startswith("ssh:") else url
         super().__init__(known, version=FIRST_API, timeout=timeout, tls=_tls_config(tls))
         # An engine is never behind a proxy, and reading the environment costs each request.
         self.trust_env = False
