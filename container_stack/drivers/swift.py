@@ -154,10 +154,14 @@ class Swift(objects.ObjectStore):
         if isinstance(data, bytes) and size is None:
             size = len(data)
         with self._request("PUT", f"{container}/{name}", exceptions.AlreadyExists) as swift:
+            body = swift_body.make(data, size)
+            if size == 0:
+                # Nobody would read it, and see that there is something after all.
+                body.read(1)
             stored: str = swift.put_object(
                 container,
                 name,
-                swift_body.make(data, size),
+                body,
                 content_length=size,
                 etag=etag or None,
                 content_type=content_type,

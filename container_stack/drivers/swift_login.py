@@ -13,6 +13,8 @@ from container_stack import exceptions
 
 #: As OS_AUTH_TYPE has it; without that variable it is a user and a password.
 KEYSTONE, APPLICATION, TEMPAUTH = "v3password", "v3applicationcredential", "v1password"
+#: What openrc files called projects once.
+_OLD = {"project_id": "OS_TENANT_ID", "project_name": "OS_TENANT_NAME"}
 #: keystoneauth's options of tempauth's plugin, as swiftclient's shell knows them.
 _TEMPAUTH = {"auth_url": "ST_AUTH", "username": "ST_USER", "password": "ST_KEY"}
 
@@ -91,8 +93,8 @@ def _guess(environment: Mapping[str, str]) -> str:
 def _from_openstack(kind: str, environment: Mapping[str, str]) -> dict[str, str]:
     options = {}
     for option in _loader(kind).get_options():
-        names = [each.dest for each in (option, *option.deprecated)]
-        values = [environment.get(f"OS_{name.upper()}", "") for name in names]
+        names = [_variable(kind, each.dest) for each in (option, *option.deprecated)]
+        values = [environment.get(name) for name in (*names, _OLD.get(option.dest, ""))]
         options[option.dest] = next(filter(None, values), "")
     return options
 

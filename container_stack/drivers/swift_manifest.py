@@ -46,7 +46,7 @@ def load(where: str, pieces: Iterable[bytes]) -> Sequence[objects.Segment]:
         if not isinstance(listed, list):
             raise ValueError("it is no list")
         return [_segment(each) for each in listed]
-    except (ValueError, KeyError, TypeError) as exc:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
         raise exceptions.InvalidRequest(
             f"{where} isn't made of whole objects; upload it again, whole or with "
             f"`swift upload --use-slo --segment-size`."

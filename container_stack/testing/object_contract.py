@@ -71,7 +71,7 @@ class ObjectContract(object_access_contract.AccessContract):
             assert store.head(container, "a").size == 0
             assert b"".join(store.read(container, "a")) == b""
 
-    @pytest.mark.parametrize("size", [len(DATA) - 1, len(DATA) + 1])
+    @pytest.mark.parametrize("size", [0, len(DATA) - 1, len(DATA) + 1])
     def test_more_or_less_than_was_announced_is_not_stored(
         self, store: objects.ObjectStore, container: str, size: int
     ) -> None:
