@@ -84,7 +84,7 @@ def test_probe_gives_back_what_it_gets(size: int) -> None:
     namespace: dict[str, object] = {}
     exec(probe.SOURCE, namespace)
     module, _, name = probe.MAIN.partition(".")
-    assert probe.FILE == f"{module}.py"
+    assert f"{module}.py" == probe.FILE
     source, target = File(bytes(range(256)) * (size // 256 + 1)), File(b"")
     source.content = source.content[:size]
     namespace[name](None)([source], [target], {})  # type: ignore[operator]
