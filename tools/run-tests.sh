@@ -157,9 +157,10 @@ cd "$ROOT"
 needed=(python3-venv pgrep losetup mkfs.xfs mkfs.ext4 mkfs.btrfs sudo ip lvm tgtd iscsi-inq)
 if has lint; then needed+=(shellcheck); fi
 if has guest; then needed+=(mmdebstrap patchelf); fi
-if has acceptance; then needed+=(mariadbd rabbitmq-server memcached curl); fi
+if has acceptance; then needed+=(mariadbd rabbitmq-server); fi
 if has functional; then needed+=(etcd docker-registry); fi
-if has functional || has acceptance; then needed+=(mmdebstrap gcc); fi
+if has acceptance || has bench-smoke; then needed+=(memcached curl); fi
+if has functional || has acceptance || has bench-smoke; then needed+=(mmdebstrap gcc); fi
 engine=no
 for section in functional acceptance examples demo bench-smoke; do if has "$section"; then engine=yes; fi; done
 if [ "$engine" = yes ]; then needed+=(dockerd busybox-static smbclient); fi
