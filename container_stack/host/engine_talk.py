@@ -18,12 +18,20 @@ ANSWER = 1024 * 1024
 class Conversation:
     """A command that is running; see :meth:`containers.Engine.talk`."""
 
-    def __init__(self, url: str, name: str, line: engine_wire.Wire, first: bytes) -> None:
-        self._url = url
+    def __init__(
+        self, connection: engine_client.Connection, exec_id: str, name: str, line: engine_wire.Wire
+    ) -> None:
+        self._connection = connection
+        self._id = exec_id
         self._name = name
         self._line = line
         self._output = engine_exec.Output()
-        self._output.feed(first)
+
+    def start(self) -> None:
+        """Start it."""
+        with self._connection.use() as client:
+            path = f"/v{client.api_version}/exec/{self._id}/start"
+            self._output.feed(self._line.upgrade(path, {"Detach": False, "Tty": False}))
 
     def ask(self, question: bytes, timeout: float) -> bytes:
         """Send a line and return the next one that comes.
@@ -34,7 +42,7 @@ class Conversation:
         """
         self._line.deadline = time.monotonic() + timeout
         stdout = self._output.stdout
-        with engine_client.translated(self._url):
+        with engine_client.translated(self._connection.url):
             try:
                 for data in self._line.exchange(question + b"\n"):
                     self._output.feed(data)
@@ -47,6 +55,9 @@ class Conversation:
                         break
             except engine_wire.Overran:
                 raise exceptions.CommandFailed(self._name, -9, timed_out=True) from None
+        # Is it the engine that went away?
+        with self._connection.use() as client:
+            client.exec_inspect(self._id)
         said = self._output.stderr.decode(errors="replace")
         raise exceptions.CommandFailed(self._name, -1, said or "it ended without an answer")
 
@@ -60,11 +71,11 @@ def open_(
     with contextlib.ExitStack() as undo:
         with connection.use() as client:
             created = client.exec_create(container, list(argv), stdin=True, user=user or "")
-            path = f"/v{client.api_version}/exec/{created['Id']}/start"
             try:
                 line = engine_wire.dial(connection.url, connection.tls, deadline)
                 undo.enter_context(contextlib.closing(line))
-                first = line.upgrade(path, {"Detach": False, "Tty": False})
+                talk = Conversation(connection, created["Id"], argv[0], line)
+                talk.start()
             except engine_wire.Overran as exc:
                 raise TimeoutError("the engine doesn't start the command") from exc
-        yield Conversation(connection.url, argv[0], line, first)
+        yield talk

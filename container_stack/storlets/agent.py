@@ -28,9 +28,6 @@ AT_FDCWD = -100
 #: Seconds until a storlet that somebody starts must answer.
 PATIENCE = 15
 
-#: Where the process that answers a question writes to.
-_answer: list[int] = []
-
 
 def look(scope: str) -> Reply:
     """Tell which directory of pipes serves, and whose all of them are."""
@@ -67,10 +64,15 @@ def exchange(scope: str, beside: str) -> Reply:
 
 
 def discard(scope: str, beside: str, main: str) -> Reply:
-    """Remove what a switch needed, and tell what serves: its pipe, and whether it answers."""
+    """Remove what a switch needed, and tell what serves: its pipe, and whether anybody listens."""
     _remove(os.path.join(PIPES, beside))
     _remove(os.path.join(STORLETS, scope, main))
-    return {"factory": _factory(scope), "listens": sandboxes.listens(scope)}
+    try:
+        # Whoever is busy does.
+        os.close(Channel(scope).tell(FACTORY, "PING"))
+        return {"factory": _factory(scope), "listens": True}
+    except Unanswered:
+        return {"factory": 0, "listens": False}
 
 
 def answers(pipes: str, patience: float = 0) -> Reply:
@@ -81,10 +83,9 @@ def answers(pipes: str, patience: float = 0) -> Reply:
 def halt(pipes: str) -> Reply:
     """Let a sandbox end when all that it has been given is done, and wait for that."""
     try:
-        with Channel(pipes).pipe(FACTORY) as factory:
-            return {"halted": bool(factory.halt().status)}
-    except (Unanswered, OSError):
-        return {"halted": True}
+        return {"failure": Channel(pipes).ask(FACTORY, "HALT")}
+    except Unanswered:
+        return {"failure": ""}
 
 
 def warm(pipes: str, daemons: list[Reply]) -> Reply:
@@ -92,8 +93,7 @@ def warm(pipes: str, daemons: list[Reply]) -> Reply:
 
     The sandbox is busy for up to a second more.
     """
-    started = sandboxes.Starting(Channel(pipes), pipes, daemons, _answer[0])
-    return {"failures": started.wait()}
+    return {"failures": sandboxes.Starting(pipes, daemons).wait()}
 
 
 def probe(pipes: str, main: str, daemon: Reply | None) -> Reply:
@@ -107,8 +107,7 @@ def probe(pipes: str, main: str, daemon: Reply | None) -> Reply:
         failure = "no storlet runs"
     failure = failure or sandboxes.copy(channel, main)
     with contextlib.suppress(Unanswered, OSError):
-        with channel.pipe(main) as client:
-            client.halt()
+        channel.ask(main, "HALT")
         os.unlink(main, dir_fd=channel.directory)
     return {"failure": failure, "factory": channel.inode(FACTORY)}
 
@@ -136,7 +135,7 @@ def _remove(path: str) -> None:
 def _factory(pipes: str) -> int:
     try:
         return Channel(pipes).inode(FACTORY)
-    except OSError:
+    except Unanswered:
         return 0
 
 
@@ -158,7 +157,7 @@ def main() -> None:
     """Answer until there is nothing more to answer."""
     sys.path.insert(0, os.path.join(NATIVE, "python"))
     with contextlib.suppress(ImportError):
-        importlib.import_module("storlets.sbus.client")
+        importlib.import_module("storlets.sbus.datagram")
     for line in sys.stdin.buffer:
         sys.stdout.buffer.write(_answered(json.loads(line)) + b"\n")
         sys.stdout.buffer.flush()
@@ -169,7 +168,6 @@ def _answered(request: Reply) -> bytes:
     answer, answers = os.pipe()
     child = os.fork()
     if not child:
-        _answer.append(answers)
         signal.alarm(request.pop("seconds"))
         try:
             reply = ACTIONS[request.pop("do")](**request)

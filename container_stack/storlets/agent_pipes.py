@@ -24,6 +24,8 @@ PIPES = "/pipes"
 FACTORY = "factory_pipe"
 #: More than a pipe holds, so that both directions must work at once.
 SAMPLE = 200_000
+#: Bytes that a sandbox may answer with.
+ANSWER = 65536
 
 Reply = dict[str, Any]
 
@@ -33,31 +35,56 @@ class Unanswered(Exception):
 
 
 class Channel:
-    """A directory of pipes."""
+    """A directory of pipes. What is asked by one of them is answered in turn."""
 
     def __init__(self, name: str) -> None:
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
-        self.directory = os.open(os.path.join(PIPES, name), flags)
+        try:
+            self.directory = os.open(os.path.join(PIPES, name), flags)
+        except OSError as exc:
+            raise Unanswered(str(exc)) from exc
+
+    def tell(self, pipe: str, command: str, params: Reply | None = None, files: Any = ()) -> int:
+        """Tell a sandbox something and return a file with its answer, to be read to the end.
+
+        The answer may go unread. Storlets' own client gives an end of a pipe for it, and a
+        sandbox ends when that has no reader left; this one is its own reader.
+
+        :raises Unanswered: nobody listens.
+        """
+        sbus = importlib.import_module("storlets.sbus")
+        datagram = importlib.import_module("storlets.sbus.datagram")
+        reads, writes = os.pipe()
+        both = os.open(f"/proc/self/fd/{reads}", os.O_RDWR)
+        os.close(writes)
+        try:
+            with self._socket(pipe) as path:
+                sent = [descriptor("SERVICE_OUT", both), *files]
+                message = datagram.build_datagram(f"SBUS_CMD_{command}", sent, params, None)
+                if sbus.SBus.send(path, message) < 0:
+                    raise Unanswered(f"nobody listens at {pipe}")
+        except BaseException:
+            os.close(reads)
+            raise
+        finally:
+            os.close(both)
+        return reads
+
+    def ask(self, pipe: str, command: str, params: Reply | None = None, files: Any = ()) -> str:
+        """Tell a sandbox something, and return what it has against that; "" is nothing."""
+        return answered(self.tell(pipe, command, params, files))
 
     @contextlib.contextmanager
-    def pipe(self, name: str) -> Iterator[Any]:
-        """Lend a client of storlets' own for one of the pipes.
-
-        :raises Unanswered: there is none, or nobody listens.
-        """
-        client = importlib.import_module("storlets.sbus.client")
-        errors = importlib.import_module("storlets.sbus.client.exceptions")
+    def _socket(self, name: str) -> Iterator[str]:
+        flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
             file = os.open(name, flags, dir_fd=self.directory)
         except OSError as exc:
             raise Unanswered(str(exc)) from exc
         try:
             if not stat.S_ISSOCK(os.fstat(file).st_mode):
                 raise Unanswered(f"{name} is no socket")
-            yield client.SBusClient(f"/proc/self/fd/{file}")
-        except errors.SBusClientSendError as exc:
-            raise Unanswered(f"nobody listens at {name}") from exc
+            yield f"/proc/self/fd/{file}"
         finally:
             os.close(file)
 
@@ -69,102 +96,86 @@ class Channel:
             return 0
 
 
+def answered(file: int) -> str:
+    """Read an answer to its end, and return what is said against what was asked."""
+    with os.fdopen(file, "rb") as answer:
+        text = answer.read(ANSWER)
+    try:
+        data = json.loads(text)
+        return "" if data["status"] else str(data["message"])[:200] or "no reason given"
+    except (ValueError, LookupError, TypeError):
+        return "no answer"
+
+
 def listens(pipes: str, pipe: str = FACTORY, patience: float = 0) -> bool:
-    """Tell whether a sandbox answers, once it has done what it was told before.
+    """Return whether a sandbox answers, once it has done what it was told before.
 
     :param patience: seconds to try again while nobody listens.
     """
-    channel = None
     deadline = time.monotonic() + patience
     while True:
         try:
-            channel = channel or Channel(pipes)
-            with channel.pipe(pipe) as client:
-                return bool(client.ping().status)
-        except (Unanswered, OSError):
+            return not Channel(pipes).ask(pipe, "PING")
+        except Unanswered:
             if time.monotonic() > deadline:
                 return False
         time.sleep(0.02)
 
 
 class Starting:
-    """Storlets that are being started in a sandbox, in their order, by a process of its own.
+    """Storlets that are being started in a sandbox, in their order.
 
-    Whoever asks a sandbox for something must wait for the answer, or the sandbox ends. It
-    answers a second after a storlet has begun to run.
+    It answers a second after each has begun to run, and then starts the next.
     """
 
-    def __init__(self, channel: Channel, pipes: str, orders: list[Reply], close: int) -> None:
-        self._channel = channel
+    def __init__(self, pipes: str, orders: list[Reply]) -> None:
         self._pipes = pipes
+        self._channel = Channel(pipes)
+        self._answers: dict[int, str] = {}
         # One that runs anew had answered before.
-        self._waiting = {each["storlet_id"]: each["again"] for each in orders}
-        self._failures: dict[str, str] = {}
-        self._rest = b""
-        self._told, tells = os.pipe()
-        if not os.fork():
-            with contextlib.suppress(OSError):
-                os.close(close)
-            _start(channel, orders, tells)
-            os._exit(0)
-        os.close(tells)
+        self._silent: set[str] = set()
+        for order in orders:
+            name = order["storlet_name"]
+            if order.pop("again"):
+                self._channel.tell(FACTORY, "STOP_DAEMON", {"storlet_name": name})
+            else:
+                self._silent.add(name)
+            self._answers[self._channel.tell(FACTORY, "START_DAEMON", order)] = name
 
     def wait(self) -> dict[str, str]:
         """Return which ones don't start, and why, as soon as the others answer."""
-        while self._waiting:
-            if select.select([self._told], [], [], 0.02)[0]:
-                self._hear(os.read(self._told, 65536))
-            for name in [name for name, again in self._waiting.items() if not again]:
-                if self._channel.inode(name) and listens(self._pipes, name):
-                    del self._waiting[name]
-        return self._failures
-
-    def _hear(self, data: bytes) -> None:
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        told = [json.loads(line) for line in lines]
-        if not data:
-            told = [(name, "the sandbox doesn't answer") for name in self._waiting]
-        for name, failure in told:
-            if self._waiting.pop(name, None) is not None and failure:
-                self._failures[name] = failure
-
-
-def _start(channel: Channel, daemons: list[Reply], tells: int) -> None:
-    for each in daemons:
-        name = each["storlet_id"]
-        try:
-            with channel.pipe(FACTORY) as factory:
-                if each.pop("again"):
-                    factory.stop_daemon(name)
-                answer = factory.start_daemon(**each)
-                failure = "" if answer.status else str(answer.message)[:200]
-        except Exception as exc:
-            failure = str(exc)[:200]
-        os.write(tells, json.dumps([name, failure]).encode() + b"\n")
+        failures = {}
+        while self._answers:
+            for file in select.select([*self._answers], [], [], 0.02)[0]:
+                name = self._answers.pop(file)
+                failure = answered(file)
+                if failure:
+                    failures[name] = failure
+            for file, name in [*self._answers.items()]:
+                if name in self._silent and listens(self._pipes, name):
+                    del self._answers[file]
+        return failures
 
 
 def copy(channel: Channel, main: str) -> str:
-    """Have something copied, and return what is wrong with the copy."""
+    """Have a storlet copy something, and return what is wrong with the copy."""
     data, metadata = secrets.token_bytes(SAMPLE), {"Nonce": secrets.token_hex(16)}
     with contextlib.ExitStack() as files:
-        source = _Pipe(files)
-        target, described = _Pipe(files), _Pipe(files)
+        source, target, described = (_Pipe(files) for _each in range(3))
         log = os.open(os.devnull, os.O_WRONLY)
         files.callback(os.close, log)
-        with channel.pipe(main) as client:
-            remote = [
-                _descriptor("INPUT_OBJECT", source.out, metadata),
-                _descriptor("OUTPUT_OBJECT", target.into),
-                _descriptor("OUTPUT_OBJECT_METADATA", described.into),
-                _descriptor("LOGGER", log),
-            ]
-            answer = client.execute({"storlet_execution_path": ""}, remote)
-        if not answer.status:
-            return f"the storlet wasn't run: {str(answer.message)[:200]}"
+        remote = [
+            descriptor("INPUT_OBJECT", source.out, metadata),
+            descriptor("OUTPUT_OBJECT", target.into),
+            descriptor("OUTPUT_OBJECT_METADATA", described.into),
+            descriptor("LOGGER", log),
+        ]
+        failure = channel.ask(main, "EXECUTE", {"storlet_execution_path": ""}, remote)
+        if failure:
+            return f"the storlet wasn't run: {failure}"
         for theirs in (source.close_out, target.close_into, described.close_into):
             theirs()
-        writer = threading.Thread(target=source.write, args=(data,), daemon=True)
-        writer.start()
+        threading.Thread(target=source.write, args=(data,), daemon=True).start()
         try:
             same = json.loads(described.read(4096)) == metadata
         except ValueError:
@@ -206,7 +217,8 @@ class _Pipe:
         return data
 
 
-def _descriptor(kind: str, file: int, metadata: Reply | None = None) -> Any:
+def descriptor(kind: str, file: int, metadata: Reply | None = None) -> Any:
+    """Return a file as a sandbox is given it."""
     datagram = importlib.import_module("storlets.sbus.datagram")
     kinds = importlib.import_module("storlets.sbus.file_description")
     return datagram.SBusFileDescriptor(

@@ -48,15 +48,15 @@ class Daemon:
 
     def order(self) -> dict[str, Any]:
         """Return what a sandbox must be told to run the same."""
-        return {
-            "language": self.language,
+        order = {
+            "daemon_language": self.language,
             "storlet_path": self.path,
-            "storlet_id": self.name,
+            "storlet_name": self.name,
             "uds_path": posixpath.join(sandbox.CHANNELS, self.name),
             "log_level": self.level,
             "pool_size": self.pool,
-            "language_version": self.version,
         }
+        return order | ({"daemon_language_version": self.version} if self.version else {})
 
 
 #: The daemon that the probe needs.

@@ -23,6 +23,7 @@ _CONTAINER = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 _PING = f"""
 import signal, sys
 signal.alarm({ANSWER})
+sys.path.insert(0, {sandbox.PYTHONPATH!r})
 from storlets.sbus.client import SBusClient
 sys.exit(not SBusClient({sandbox.CHANNELS + "/" + sandbox.FACTORY!r}).ping().status)
 """
@@ -157,6 +158,7 @@ class EngineNode:
         if self._images.tagged(_kept(account, image_id)).get(_kept(account, image_id)) != image_id:
             raise exceptions.NotFound(f"{image_id} isn't staged on {self._name} for {account.name}")
         if self._is_done(account, image_id):
+            switch.sweep(self._place(account))
             return
         target = place.Target(image_id, account.sandbox, lambda: self._retag(account, image_id))
         switch.run(self._place(account), target)
@@ -213,7 +215,7 @@ class EngineNode:
 
     def _is_healthy(self, running: containers.Container) -> bool:
         try:
-            result = self._engine.exec(running.id, ["python3", "-c", _PING], timeout=2 * ANSWER)
+            result = self._engine.exec(running.id, ["python3", "-ISc", _PING], timeout=2 * ANSWER)
         except (exceptions.CommandFailed, exceptions.NotFound, exceptions.Busy):
             return False
         return result.exit_code == 0

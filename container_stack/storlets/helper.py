@@ -132,7 +132,12 @@ class Helper:
                 self._engine.talk(self._container, argv, user=self._user)
             )
         order = json.dumps({"do": do, "seconds": int(seconds), **request}).encode()
-        answer: dict[str, Any] = json.loads(self._talk.ask(order, seconds + 30))
+        try:
+            answer: dict[str, Any] = json.loads(self._talk.ask(order, seconds + 30))
+        except exceptions.ContainerStackError:
+            # Whatever it still says would answer another question.
+            self.close()
+            raise
         LOG.debug("Helper did %(do)s: %(answer)s", {"do": do, "answer": answer})
         if "error" in answer:
             raise exceptions.CommandFailed(

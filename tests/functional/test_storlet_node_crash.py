@@ -129,5 +129,9 @@ def test_engine_that_dies_while_images_are_switched_ends_well(
         assert_served(world, step)
         world.again().switch(world.account, two)
         assert world.serve(world.account) == two
+        assert [each.name for each in world.engine.list()] == [world.account.sandbox]
+        # A directory may be left where its sandbox is gone; the next switch has use for it.
+        world.node.switch(world.account, one)
         assert_nothing_beside(world, step)
+        world.node.switch(world.account, two)
         one, two = two, one
