@@ -157,7 +157,7 @@ declare -A PACKAGE=(
     [mariadbd]="mariadb-server-core mariadb-client-core" [rabbitmq-server]=rabbitmq-server
     [patchelf]=patchelf [tgtd]=tgt [iscsi-inq]=libiscsi-bin
     [memcached]=memcached [gcc]="gcc libc6-dev" [etcd]=etcd-server
-    [docker-registry]=docker-registry [curl]=curl
+    [docker-registry]=docker-registry [sshd]=openssh-server [curl]=curl
 )
 
 # need_commands COMMAND...: install by one apt-get call what is missing, and start no service.

@@ -19,7 +19,7 @@ class Registry:
     def push(self, account: model.Account, image: versions.Image) -> str:
         """Send an image, and return its reference by digest, which can't come to mean another.
 
-        :raises EngineUnavailable: the registry doesn't answer the engine, or refuses.
+        :raises ServiceUnavailable: the registry doesn't answer the engine, or refuses.
         """
         short = image.image_id.removeprefix("sha256:")[:12]
         reference = f"{self._prefix}/{account.scope}:{short}"

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the Docker Engine answers about images, and what it says while it works on one."""
 
+import contextlib
 import dataclasses
 import datetime
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from container_stack import exceptions
@@ -39,15 +40,23 @@ def raise_errors(messages: Iterable[Mapping[str, Any]]) -> None:
             raise engine_client.api_error(500, message["error"])
 
 
-def raise_transport_errors(messages: Iterable[Mapping[str, Any]], reference: str) -> None:
-    for message in messages:
-        said = message.get("error")
-        if said and ("manifest unknown" in said or "not found" in said):
-            raise exceptions.NotFound(f"The registry has no {reference}: {said}")
-        if said:
-            raise exceptions.EngineUnavailable(
-                f"The registry can't be used for {reference}: {said}"
-            )
+@contextlib.contextmanager
+def of_registry(reference: str) -> Iterator[None]:
+    """Turn what the engine can't do with a registry into an error that is the registry's.
+
+    :raises NotFound: it has no such image.
+    :raises ServiceUnavailable: it doesn't answer the engine, or refuses.
+    """
+    try:
+        yield
+    except exceptions.ContainerStackError as exc:
+        if "manifest unknown" in str(exc) or "not found" in str(exc):
+            raise exceptions.NotFound(f"The registry has no {reference}: {exc}") from exc
+        if type(exc) is exceptions.ContainerStackError:
+            raise exceptions.ServiceUnavailable(
+                f"The registry can't be used for {reference}: {exc}"
+            ) from exc
+        raise
 
 
 def built(messages: Iterable[Mapping[str, Any]], output: Callable[[str], None]) -> str:

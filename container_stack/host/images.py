@@ -168,15 +168,17 @@ class Images:
 
         That one has a digest, name@sha256:..., and so can't come to mean another image.
 
-        :raises EngineUnavailable: the registry doesn't answer the engine, or refuses.
+        :raises ServiceUnavailable: the registry doesn't answer the engine, or refuses.
         """
         repository, tag = split_reference(reference)
-        with self._connection.use(PATIENCE) as client:
-            messages = list(client.push(repository, tag, stream=True, decode=True, auth_config={}))
-        image_answers.raise_transport_errors(messages, reference)
+        with image_answers.of_registry(reference):
+            with self._connection.use(PATIENCE) as client:
+                answer = client.push(repository, tag, stream=True, decode=True, auth_config={})
+                messages = list(answer)
+            image_answers.raise_errors(messages)
         digests = [each["aux"]["Digest"] for each in messages if "Digest" in each.get("aux", {})]
         if not digests:
-            raise exceptions.EngineUnavailable(f"The registry didn't confirm {reference}.")
+            raise exceptions.ServiceUnavailable(f"The registry didn't confirm {reference}.")
         LOG.info("Pushed image %(reference)s", {"reference": reference})
         return f"{repository}@{digests[-1]}"
 
@@ -185,13 +187,15 @@ class Images:
 
         :param reference: name:tag or name@sha256:...
         :raises NotFound: the registry has no such image.
-        :raises EngineUnavailable: the registry doesn't answer the engine, or refuses.
+        :raises ServiceUnavailable: the registry doesn't answer the engine, or refuses.
         """
         name, _, digest = reference.partition("@")
         repository, tag = (name, digest) if digest else split_reference(reference)
-        with self._connection.use(PATIENCE) as client:
-            messages = list(client.pull(repository, tag, stream=True, decode=True, auth_config={}))
-        image_answers.raise_transport_errors(messages, reference)
+        with image_answers.of_registry(reference):
+            with self._connection.use(PATIENCE) as client:
+                answer = client.pull(repository, tag, stream=True, decode=True, auth_config={})
+                messages = list(answer)
+            image_answers.raise_errors(messages)
         LOG.info("Pulled image %(reference)s", {"reference": reference})
         return self._get(reference)
 

@@ -55,7 +55,7 @@ class Helper:
     def __init__(self, engine: containers.Engine, container: str, scope: str) -> None:
         self._engine = engine
         self._container = container
-        self._program = _program()
+        self._program = program()
         self._names = {"scope": scope, "beside": beside(scope)}
         self._user = "0"
         self._talks = contextlib.ExitStack()
@@ -171,7 +171,7 @@ def started(
             engine.remove(container)
 
 
-def _program() -> str:
+def program() -> str:
     """Return the agent as one text, whose Python has nothing of ours."""
     files = importlib.resources.files(__package__)
     texts = {name: files.joinpath(f"{name}.py").read_text() for name in _MODULES}
