@@ -117,8 +117,13 @@ def test_control_c_puts_all_back():
             signal.raise_signal(signal.SIGINT)
 
     world.step = step
-    with pytest.raises(KeyboardInterrupt):
-        world.deploy(B)
+    # A shell starts what is in its background with this signal ignored.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            world.deploy(B)
+    finally:
+        signal.signal(signal.SIGINT, handler)
     assert world.images() == {A.image_id}
     assert [node.state(ACCOUNT).kept for node in world.nodes] == [(A.image_id,)] * 12
     assert next(iter(world.manager().history(ACCOUNT))).error == "It was interrupted."
