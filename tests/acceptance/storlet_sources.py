@@ -46,16 +46,27 @@ def node():
     except FileNotFoundError:
         return "none"
 """
-#: By which Swift knows what an object in the container of storlets is.
-STORLET = {
-    "X-Object-Meta-Storlet-Language": "Python",
-    "X-Object-Meta-Storlet-Language-Version": "3",
-    "X-Object-Meta-Storlet-Interface-Version": "1.0",
-    "X-Object-Meta-Storlet-Object-Metadata": "no",
-    "X-Object-Meta-Storlet-Main": MAIN,
-}
-#: Of a request that is to go through it.
-RUN = {"X-Run-Storlet": FILE}
+#: Runs in every image, and tells which one it is by the palette, or by there being none.
+TELLER_FILE, TELLER_MAIN = "teller.py", "teller.Teller"
+TELLER = b"""\
+class Teller:
+    def __init__(self, logger):
+        self.logger = logger
+
+    def __call__(self, in_files, out_files, params):
+        try:
+            with open("/etc/palette") as file:
+                color = file.read().strip()
+        except FileNotFoundError:
+            color = "none"
+        out_files[0].set_metadata(in_files[0].get_metadata())
+        out_files[0].write(color.encode())
+        in_files[0].close()
+        out_files[0].close()
+"""
+
+#: Of a request that is to go through the storlet.
+RUN, TELL = {"X-Run-Storlet": FILE}, {"X-Run-Storlet": TELLER_FILE}
 
 #: What the terminal's colours are.
 COLORS = {"RED": b"\x1b[31m", "GREEN": b"\x1b[32m", "BLUE": b"\x1b[34m"}
@@ -118,12 +129,21 @@ def add_allergy(directory: Path, node: str) -> None:
         file.write("COPY sitecustomize.py /usr/lib/python3.11/\n")
 
 
-def put_storlet(session: requests.Session, url: str) -> None:
-    """Store the storlet in an account that is enabled.
+def put_storlets(session: requests.Session, url: str) -> None:
+    """Store both storlets in an account that is enabled.
 
     :param url: of the account.
     """
-    session.put(f"{url}/storlet/{FILE}", data=PAINTER, headers=STORLET).raise_for_status()
+    for file, main, source in (FILE, MAIN, PAINTER), (TELLER_FILE, TELLER_MAIN, TELLER):
+        said = {
+            "Language": "Python",
+            "Language-Version": "3",
+            "Interface-Version": "1.0",
+            "Object-Metadata": "no",
+            "Main": main,
+        }
+        headers = {f"X-Object-Meta-Storlet-{name}": value for name, value in said.items()}
+        session.put(f"{url}/storlet/{file}", data=source, headers=headers).raise_for_status()
 
 
 def words(metadata: Mapping[str, str]) -> dict[str, str]:

@@ -21,6 +21,9 @@ from . import host, process, storlet_sources, storlet_world, swift
 #: What storlets read.
 DATA = b"hemp, tar and canvas\n" * 2000
 ACCOUNT = ("--account", swift.MANAGER.account)
+SCOPE = swift.MANAGER.project[:13]
+#: What the account's sandbox is called on every node, and the only container that is to be there.
+SANDBOX = f"/{SCOPE}_{SCOPE}"
 #: What the account manager's own images begin with, in his engine.
 _TAG = "cstest-storlet-tenant"
 
@@ -31,6 +34,8 @@ class Tenant:
 
     world: storlet_world.World
     directory: Path
+    #: IDs of the images that were uploaded, by their names.
+    offered: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def url(self) -> str:
@@ -45,7 +50,16 @@ class Tenant:
     @property
     def image(self) -> dict[str, str | None]:
         """The ID of the account's image on each node."""
-        return self.world.images(f"{swift.MANAGER.project[:13]}:latest")
+        return self.world.images(f"{SCOPE}:latest")
+
+    @property
+    def sandboxes(self) -> dict[str, list[str]]:
+        """The names of the containers on each node, without those of other accounts."""
+        other = swift.STRANGER.project[:13]
+        return {
+            node.name: [each["Name"] for each in node.containers() if other not in each["Name"]]
+            for node in self.world.nodes
+        }
 
     def manage(self, *words: str) -> storlet_world.Answer:
         """Run a command as the account manager."""
@@ -61,7 +75,7 @@ class Tenant:
         self.operate("publish")
         self.session.put(f"{self.url}/hold").raise_for_status()
         self.session.put(f"{self.url}/hold/rope", data=DATA).raise_for_status()
-        storlet_sources.put_storlet(self.session, self.url)
+        storlet_sources.put_storlets(self.session, self.url)
         for name, content in {"painter.py": storlet_sources.PAINTER, "rope": DATA}.items():
             (self.directory / name).write_bytes(content)
 
@@ -85,12 +99,13 @@ class Tenant:
         return archive
 
     def offer(self, name: str, color: str, *lines: str, allergy: str = "") -> str:
-        """Build an image and upload it; do nothing if that was done."""
-        archive = self.directory / f"{name}.tar"
-        if not archive.exists():
-            self.build(name, color, *lines, allergy=allergy)
-            self.manage("upload", str(archive))
-        return archive.name
+        """Build an image and upload it, and return its ID; do nothing if that was done."""
+        if name not in self.offered:
+            archive = self.build(name, color, *lines, allergy=allergy)
+            uploaded = self.manage("upload", str(archive), "-f", "json").data
+            assert uploaded["Segmented"]
+            self.offered[name] = uploaded["Image"]
+        return self.offered[name]
 
     def trial(self, color: str) -> list[str]:
         """Return the arguments that have the storlet tried in an image of this colour."""
@@ -105,9 +120,12 @@ class Tenant:
             "--expect-metadata=node=none",
         ]
 
-    def deploy(self, name: str) -> Any:
-        """Deploy an image that was uploaded."""
-        return self.operate("deploy", name)
+    def deploy(self, name: str, color: str) -> str:
+        """Have an image on all nodes, and return its ID."""
+        wanted = self.offer(name, color)
+        if set(self.image.values()) != {wanted}:
+            assert self.operate("deploy", f"{name}.tar")["Image"] == wanted
+        return wanted
 
     def start(self, *words: str) -> process.Process:
         """Start a command of the storlet manager in the background."""
@@ -142,6 +160,17 @@ class Tenant:
             return color
 
         return read
+
+    def asker(self) -> Callable[[], str]:
+        """Return a client that asks which image storlets run in, by its colour."""
+        session = self.world.session(swift.MANAGER)
+
+        def ask() -> str:
+            answer = session.get(f"{self.url}/hold/rope", headers=storlet_sources.TELL)
+            assert answer.status_code == 200, f"{answer.status_code}: {answer.content[:200]!r}"
+            return answer.text
+
+        return ask
 
     def writer(self) -> Callable[[], str]:
         """Return a client that writes through the storlet, and says in which colour."""

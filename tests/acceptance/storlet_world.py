@@ -160,6 +160,6 @@ def _write_config(path: Path, directory: Path, gateway: Path) -> None:
         "state_dir": directory / "state",
         "segment_size_mb": SEGMENT_MIB,
         "sandbox_user": 0,
-        "wave_width": 1,
+        "wave_width": 2,
     }
     manila.write_config(path, {"storlets": options})

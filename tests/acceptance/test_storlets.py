@@ -7,12 +7,11 @@ has, on three nodes; then a second image under load, and back.
 
 import dataclasses
 import hashlib
-import json
 from pathlib import Path
 
 import pytest
 
-from . import storlet_load, storlet_sources, storlet_tenant, storlet_world, swift
+from . import storlet_load, storlet_nodes, storlet_sources, storlet_tenant, storlet_world, swift
 
 #: Clients that read and write while nodes change.
 READERS, WRITERS = 2, 1
@@ -41,8 +40,8 @@ def test_account_that_the_runtime_would_take_for_this_one_is_not_enabled(
 
 
 def test_account_manager_finds_the_base_image_and_its_name(tenant: storlet_tenant.Tenant) -> None:
-    listed = json.loads(tenant.manage("list", "-f", "json").out)
-    shown = json.loads(tenant.manage("show", storlet_world.BASE_OBJECT, "-f", "json").out)
+    listed = tenant.manage("list", "-f", "json").data
+    shown = tenant.manage("show", storlet_world.BASE_OBJECT, "-f", "json").data
 
     assert storlet_world.BASE_OBJECT in [each["Object"] for each in listed]
     assert shown["Image-Name"] == "cstest-storlet-base:latest"
@@ -93,17 +92,18 @@ def test_command_in_an_image_has_its_packages_and_a_sandboxs_means(
 
 
 def test_image_is_looked_at_without_fetching_it(tenant: storlet_tenant.Tenant) -> None:
-    name = tenant.offer("red", "RED")
+    red = tenant.offer("red", "RED")
 
-    seen = json.loads(tenant.manage("inspect", name, "-f", "json").out)
+    seen = tenant.manage("inspect", "red.tar", "-f", "json").data
 
+    assert seen["Image"] == red
     assert seen["Bytes fetched"] < 100_000 < seen["Size"]
 
 
 def test_all_checks_pass_with_the_accounts_own_storlet(tenant: storlet_tenant.Tenant) -> None:
-    name = tenant.offer("red", "RED")
+    tenant.offer("red", "RED")
 
-    checks = tenant.operate("verify", "--object", name, *tenant.trial("RED"))
+    checks = tenant.operate("verify", "--object", "red.tar", *tenant.trial("RED"))
 
     assert [each["State"] for each in checks] == ["passed"] * 12
 
@@ -111,9 +111,7 @@ def test_all_checks_pass_with_the_accounts_own_storlet(tenant: storlet_tenant.Te
 @pytest.mark.parametrize(
     ("user", "words"),
     [
-        (swift.MEMBER, ["enable", f"--manager={swift.MEMBER.login}"]),
         (swift.MEMBER, ["list"]),
-        (swift.MEMBER, ["download", storlet_world.BASE_OBJECT]),
         (swift.MEMBER, ["upload", "tenant/red.tar"]),
         (swift.STRANGER, ["deploy", "red.tar", *storlet_tenant.ACCOUNT]),
         (swift.DEPLOYER, ["enable", f"--manager={swift.DEPLOYER.login}", *storlet_tenant.ACCOUNT]),
@@ -131,16 +129,32 @@ def test_user_without_rights_learns_that_he_has_none(
     assert answer.err.splitlines()[-1].startswith("Swift refuses this user"), answer.err
 
 
-def test_storlets_run_in_the_deployed_image_on_all_nodes_within_limits(
-    tenant: storlet_tenant.Tenant,
-) -> None:
-    red = tenant.deploy(tenant.offer("red", "RED"))
+@pytest.fixture(scope="module")
+def first(tenant: storlet_tenant.Tenant) -> storlet_load.Load:
+    """What clients saw of the account's first image, after the default one."""
+    tenant.offer("red", "RED")
+    ask = tenant.asker()
+    for _ in range(20):
+        assert ask() == "none"
+    with storlet_load.running([tenant.asker() for _ in range(3)]) as load:
+        tenant.operate("deploy", "red.tar", *tenant.trial("RED"))
+    return load
 
-    assert tenant.image == {node.name: red["Image"] for node in tenant.world.nodes}
+
+def test_first_image_takes_the_default_ones_place_under_load(first: storlet_load.Load) -> None:
+    assert first.failures == []
+    assert set(first.total) == {"none", "RED"}
+
+
+def test_storlets_run_in_the_deployed_image_on_all_nodes_within_limits(
+    tenant: storlet_tenant.Tenant, first: storlet_load.Load
+) -> None:
+    red = tenant.offered["red"]
+    assert tenant.image == {node.name: red for node in tenant.world.nodes}
     assert set(tenant.colors().values()) == {"RED"}
     assert tenant.writer()() == "RED"
     for node in tenant.world.nodes:
-        [sandbox] = [each for each in node.containers() if each["Image"] == red["Image"]]
+        [sandbox] = [each for each in node.containers() if each["Image"] == red]
         limits = sandbox["HostConfig"]
         assert (limits["Memory"], limits["PidsLimit"], limits["CpuQuota"]) == (
             storlet_world.MEMORY,
@@ -150,17 +164,20 @@ def test_storlets_run_in_the_deployed_image_on_all_nodes_within_limits(
         assert sandbox["NetworkSettings"]["Networks"].keys() <= {"none"}
 
 
-def test_deploying_again_changes_nothing(tenant: storlet_tenant.Tenant) -> None:
-    name = tenant.offer("red", "RED")
-    tenant.deploy(name)
-    before = [node.containers() for node in tenant.world.nodes]
+def test_deploying_again_and_dry_runs_change_nothing(
+    tenant: storlet_tenant.Tenant, first: storlet_load.Load
+) -> None:
+    tenant.offer("green", "GREEN")
+    before = [_state(node) for node in tenant.world.nodes]
 
-    again = tenant.deploy(name)
+    again = tenant.operate("deploy", "red.tar")
+    tried = tenant.operate("deploy", "green.tar", "--dry-run")
 
-    assert again["Changed"] is False
-    assert [[each["Id"] for each in node.containers()] for node in tenant.world.nodes] == [
-        [each["Id"] for each in containers] for containers in before
-    ]
+    assert [_state(node) for node in tenant.world.nodes] == before
+    assert (again["Changed"], tried["Changed"]) == (False, False)
+    # What all nodes have of it isn't sent: the base, and the package.
+    assert tried["Nodes"] == storlet_world.COUNT
+    assert tried["Bytes"] < storlet_world.COUNT * 64 * 1024
 
 
 @dataclasses.dataclass
@@ -173,24 +190,25 @@ class Update:
 
 
 @pytest.fixture(scope="module")
-def update(tenant: storlet_tenant.Tenant) -> Update:
+def update(tenant: storlet_tenant.Tenant, first: storlet_load.Load) -> Update:
     """From red to green and back, while clients read and write."""
-    tenant.deploy(tenant.offer("red", "RED"))
-    green = tenant.offer("green", "GREEN")
     clients = [tenant.reader() for _ in range(READERS)] + [tenant.writer() for _ in range(WRITERS)]
     with storlet_load.running(clients) as load:
-        tenant.deploy(green)
+        tenant.deploy("green", "GREEN")
         updated = tenant.colors()
         tenant.operate("rollback", "--note=too green")
         restored = tenant.colors()
     return Update(load, updated, restored)
 
 
-def test_no_request_fails_while_all_nodes_change(update: Update) -> None:
+def test_no_request_fails_while_all_nodes_change(
+    tenant: storlet_tenant.Tenant, update: Update
+) -> None:
     assert update.load.failures == []
     assert set(update.load.total) == {"RED", "GREEN"}
     assert set(update.updated.values()) == {"GREEN"}
     assert set(update.restored.values()) == {"RED"}
+    assert tenant.sandboxes == {name: [storlet_tenant.SANDBOX] for name in tenant.image}
 
 
 def test_history_tells_who_deployed_what(tenant: storlet_tenant.Tenant, update: Update) -> None:
@@ -209,15 +227,18 @@ def test_history_tells_who_deployed_what(tenant: storlet_tenant.Tenant, update: 
 
 
 def test_old_images_go_and_used_ones_stay(tenant: storlet_tenant.Tenant, update: Update) -> None:
-    red, green = (each["Image"] for each in tenant.operate("history")[:2])
-    blue = tenant.deploy(tenant.offer("blue", "BLUE"))["Image"]
+    blue = tenant.deploy("blue", "BLUE")
 
     tenant.operate("gc", "--keep=1")
 
     # The one before the current one stays, to be gone back to.
     for node in tenant.world.nodes:
-        assert {red, green, blue} & node.images() == {red, blue}
+        assert set(tenant.offered.values()) & node.images() == {blue, tenant.offered["red"]}
     assert set(tenant.colors().values()) == {"BLUE"}
+
+
+def _state(node: storlet_nodes.Node) -> object:
+    return node.images(), node.tags(), [each["Id"] for each in node.containers()]
 
 
 def _sha256(path: Path) -> str:

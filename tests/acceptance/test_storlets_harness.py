@@ -17,7 +17,7 @@ def url(cloud: storlet_world.World) -> str:
     enabled.raise_for_status()
     for name in ("storlet", "dependency", "log", "hold"):
         session.put(f"{url}/{name}").raise_for_status()
-    storlet_sources.put_storlet(session, url)
+    storlet_sources.put_storlets(session, url)
     session.put(f"{url}/hold/rope", data=DATA).raise_for_status()
     return url
 

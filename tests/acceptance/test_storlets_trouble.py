@@ -3,25 +3,25 @@
 
 import pytest
 
-from . import process, storlet_load, storlet_sources, storlet_tenant, storlet_world, swift
+from . import process, storlet_load, storlet_sources, storlet_tenant, swift
 
 
 @pytest.fixture
 def red(tenant: storlet_tenant.Tenant) -> str:
     """The ID of the image that all nodes have; nothing else is left to be done."""
-    return str(tenant.deploy(tenant.offer("red", "RED"))["Image"])
+    return tenant.deploy("red", "RED")
 
 
 def test_image_that_cannot_run_storlets_reaches_no_node(
     tenant: storlet_tenant.Tenant, red: str
 ) -> None:
-    name = tenant.offer("mute", "BLUE", storlet_sources.WITHOUT_LOGGER)
+    tenant.offer("mute", "BLUE", storlet_sources.WITHOUT_LOGGER)
     before = [node.images() for node in tenant.world.nodes]
 
     verified = tenant.world.try_run(
-        swift.DEPLOYER, "verify", "--object", name, *storlet_tenant.ACCOUNT
+        swift.DEPLOYER, "verify", "--object", "mute.tar", *storlet_tenant.ACCOUNT
     )
-    deployed = tenant.world.try_run(swift.DEPLOYER, "deploy", name, *storlet_tenant.ACCOUNT)
+    deployed = tenant.world.try_run(swift.DEPLOYER, "deploy", "mute.tar", *storlet_tenant.ACCOUNT)
 
     assert (verified.code, deployed.code) == (1, 1)
     assert "logger" in verified.out
@@ -33,17 +33,20 @@ def test_image_that_cannot_run_storlets_reaches_no_node(
 def test_image_that_breaks_on_one_node_is_taken_back_everywhere(
     tenant: storlet_tenant.Tenant, red: str
 ) -> None:
-    name = tenant.offer("allergic", "BLUE", allergy="node-3")
+    tenant.offer("allergic", "BLUE", allergy="node-3")
     clients = [tenant.reader() for _ in range(3)]
 
     with storlet_load.running(clients) as load:
-        answer = tenant.world.try_run(swift.DEPLOYER, "deploy", name, *storlet_tenant.ACCOUNT)
+        answer = tenant.world.try_run(
+            swift.DEPLOYER, "deploy", "allergic.tar", *storlet_tenant.ACCOUNT
+        )
 
     assert answer.code == 1
     assert "node-3" in answer.err
     assert load.failures == []
     assert tenant.image == dict.fromkeys(tenant.image, red)
     assert set(tenant.colors().values()) == {"RED"}
+    assert tenant.sandboxes == {name: [storlet_tenant.SANDBOX] for name in tenant.image}
     assert tenant.operate("history")[0]["Outcome"].startswith("failed")
     assert {each["State"] for each in tenant.operate("status")} == {"ok"}
 
@@ -51,11 +54,11 @@ def test_image_that_breaks_on_one_node_is_taken_back_everywhere(
 def test_killed_deployment_is_finished_by_another_manager(
     tenant: storlet_tenant.Tenant, red: str
 ) -> None:
-    name = tenant.offer("green", "GREEN")
+    tenant.offer("green", "GREEN")
     clients = [tenant.reader() for _ in range(3)]
 
     with storlet_load.running(clients) as load:
-        with tenant.start("deploy", name) as manager:
+        with tenant.start("deploy", "green.tar") as manager:
             process.wait_for("the first node", lambda: set(tenant.image.values()) > {red})
             manager.kill()
         halfway = tenant.image
@@ -69,15 +72,15 @@ def test_killed_deployment_is_finished_by_another_manager(
     assert done["Image"] != red
     assert set(tenant.colors().values()) == {"GREEN"}
     assert load.failures == []
-    assert all(len(node.containers()) <= 2 for node in tenant.world.nodes)
+    assert tenant.sandboxes == {name: [storlet_tenant.SANDBOX] for name in halfway}
 
 
 def test_second_manager_is_refused_while_the_first_one_deploys(
     tenant: storlet_tenant.Tenant, red: str
 ) -> None:
-    name = tenant.offer("green", "GREEN")
+    tenant.offer("green", "GREEN")
 
-    with tenant.start("deploy", name) as first:
+    with tenant.start("deploy", "green.tar") as first:
         process.wait_for("the first node", lambda: set(tenant.image.values()) != {red})
         second = tenant.world.try_run(swift.DEPLOYER, "rollback", *storlet_tenant.ACCOUNT)
         process.wait_for("the first manager", lambda: not first.running)
@@ -86,14 +89,3 @@ def test_second_manager_is_refused_while_the_first_one_deploys(
     assert "Busy" in second.err or "another" in second.err.lower(), second.err
     assert set(tenant.colors().values()) == {"GREEN"}
     assert {each["State"] for each in tenant.operate("status")} == {"ok"}
-
-
-def test_sandboxes_have_one_name_and_one_place(tenant: storlet_tenant.Tenant, red: str) -> None:
-    scope = swift.MANAGER.project[:13]
-
-    tenant.colors()
-
-    for node in tenant.world.nodes:
-        names = [each["Name"] for each in node.containers() if scope in each["Name"]]
-        assert names == [f"/{scope}_{scope}"]
-    assert len(tenant.world.nodes) == storlet_world.COUNT
