@@ -21,7 +21,9 @@ from acceptance import storlet_world as storlet_world
 from acceptance import swift as swift
 from functional import storlet_host as storlet_host
 
-from container_stack.storlets import archive, gateway, report
+from container_stack.storlets import gateway
+from container_stack.storlets.image import archive
+from container_stack.storlets.verification import report
 from container_stack.testing import image_archives
 
 MIB = 1024**2

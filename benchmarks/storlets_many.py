@@ -9,7 +9,9 @@ import time
 from collections.abc import Iterator
 
 from benchmarks import harness, storlets
-from container_stack.storlets import archive, deployer, events, model, settings
+from container_stack.storlets import model, settings
+from container_stack.storlets.deployment import deployer, events
+from container_stack.storlets.image import archive
 from container_stack.testing import nodes, objects, tiny_images
 
 MANY, FEW = 1000, 100

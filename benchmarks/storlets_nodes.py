@@ -18,15 +18,10 @@ import requests
 
 from benchmarks import harness, storlets
 from container_stack.host import containers, images
-from container_stack.storlets import (
-    archive,
-    deployer,
-    engine_node,
-    gateway,
-    model,
-    probe,
-    settings,
-)
+from container_stack.storlets import gateway, model, settings
+from container_stack.storlets.deployment import deployer
+from container_stack.storlets.image import archive
+from container_stack.storlets.node import engine_node, probe
 from container_stack.testing import objects
 
 ROUNDS = 5

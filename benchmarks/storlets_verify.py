@@ -10,7 +10,9 @@ from pathlib import Path
 from benchmarks import harness, storlets
 from container_stack.drivers import storlet_runtime
 from container_stack.host import containers, images
-from container_stack.storlets import base, model, probe, trial, verify
+from container_stack.storlets import model
+from container_stack.storlets.node import probe
+from container_stack.storlets.verification import base, trial, verify
 
 ROUNDS = 3
 #: Seconds that somebody who waits for it may have to wait.

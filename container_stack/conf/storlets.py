@@ -9,8 +9,8 @@ from oslo_config import cfg
 
 from container_stack import exceptions
 from container_stack.host import containers
-from container_stack.storlets import archive
 from container_stack.storlets import settings as plain
+from container_stack.storlets.image import archive
 
 SECTION = "storlets"
 MIB, GIB = plain.MIB, plain.GIB

@@ -11,7 +11,7 @@ from swift.common import exceptions as swift_exceptions
 from swift.common.ring import ring
 
 from container_stack import exceptions
-from container_stack.storlets import inventory
+from container_stack.storlets.node import inventory
 
 _BROKEN = (OSError, EOFError, ValueError, LookupError, zlib.error)
 

@@ -10,17 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from container_stack import exceptions
 from container_stack.drivers import storlet_workbench, swift
 from container_stack.host import locks
-from container_stack.storlets import (
-    accounts,
-    archive,
-    inspection,
-    model,
-    objects,
-    partfile,
-    report,
-    settings,
-    transfer,
-)
+from container_stack.storlets import model, objects, settings
+from container_stack.storlets.image import archive
+from container_stack.storlets.store import accounts, inspection, partfile, transfer
+from container_stack.storlets.verification import report
 
 #: What a report's object is called after its image's.
 REPORT = ".report.json"

@@ -19,7 +19,7 @@ from typing import Any
 from tooz import coordination
 
 from container_stack import exceptions
-from container_stack.storlets import leases
+from container_stack.storlets.deployment import leases
 
 LOG = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ _NEEDED = (
 
 
 class Locks:
-    """Gives out leases: :meth:`hold` is a :data:`container_stack.storlets.leases.Lock`.
+    """Gives out leases: :meth:`hold` is a :data:`container_stack.storlets.deployment.leases.Lock`.
 
     :param url: of the back end.
     """

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 
 from container_stack import exceptions
 from container_stack.drivers import storlet_workbench
-from container_stack.storlets import gateway, inventory, nodes, parallel, settings
+from container_stack.storlets import gateway, nodes, settings
+from container_stack.storlets.deployment import parallel
+from container_stack.storlets.node import inventory
 
 
 def all_of(values: settings.Settings, node_gateway: gateway.Gateway) -> Sequence[nodes.Node]:

@@ -2,7 +2,8 @@
 """A registry between the manager and its nodes, for fleets that one manager can't serve."""
 
 from container_stack.host import images
-from container_stack.storlets import model, versions
+from container_stack.storlets import model
+from container_stack.storlets.deployment import versions
 
 
 class Registry:

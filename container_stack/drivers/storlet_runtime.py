@@ -23,8 +23,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any
 
 from container_stack import exceptions
-from container_stack.storlets import trial as trials
-from container_stack.storlets import verify
+from container_stack.storlets.verification import trial as trials
+from container_stack.storlets.verification import verify
 
 #: Seconds in which Python and the gateway's modules load, and between two looks at the watch.
 LOADING, TICK = 60.0, 0.1

@@ -10,20 +10,12 @@ from container_stack import exceptions
 from container_stack.drivers import storlet_registry, storlet_runtime
 from container_stack.host import console as consoles
 from container_stack.host import containers, images
-from container_stack.storlets import archive as archives
-from container_stack.storlets import (
-    base,
-    build,
-    dockerfile,
-    gateway,
-    model,
-    report,
-    run,
-    settings,
-    supply,
-    verify,
-)
-from container_stack.storlets import trial as trials
+from container_stack.storlets import gateway, model, settings
+from container_stack.storlets.deployment import supply
+from container_stack.storlets.image import archive as archives
+from container_stack.storlets.verification import base, report, verify
+from container_stack.storlets.verification import trial as trials
+from container_stack.storlets.workbench import build, dockerfile, run
 
 #: Whose sandboxes these are on nodes, and who has no rights anywhere.
 SWIFT, NOBODY = "swift", 65534
@@ -100,7 +92,7 @@ class Workbench:
         output: Callable[[str], None] = lambda _line: None,
         progress: model.Progress = model.silent,
     ) -> build.Result:
-        """Build an image over the base; see :func:`container_stack.storlets.build.build`."""
+        """Build over the base; see :func:`container_stack.storlets.workbench.build.build`."""
         return build.build(
             self._images,
             directory,
@@ -121,11 +113,11 @@ class Workbench:
         return build.find_parent(self._images, name, [self._settings.base_image])
 
     def save(self, image_id: str, path: str, progress: model.Progress = model.silent) -> None:
-        """Write an image's archive; see :func:`container_stack.storlets.build.save`."""
+        """Write an image's archive; see :func:`container_stack.storlets.workbench.build.save`."""
         build.save(self._images, image_id, path, progress)
 
     def run(self, image: str, command: Sequence[str], console: consoles.Console) -> int:
-        """Run a command as in a sandbox; see :func:`container_stack.storlets.run.run`."""
+        """Run a command as in a sandbox; see :func:`container_stack.storlets.workbench.run.run`."""
         user = self.user()
         return run.run(self._engine, self.gateway, image, command, user=user, console=console)
 
@@ -141,7 +133,7 @@ class Workbench:
     ) -> report.Report:
         """Return what all checks say of an archive.
 
-        See :meth:`container_stack.storlets.verify.Verifier.verify`.
+        See :meth:`container_stack.storlets.verification.verify.Verifier.verify`.
         """
         verifier = verify.Verifier(
             self._images,

@@ -23,22 +23,15 @@ from container_stack.drivers import (
     storlet_workbench,
     swift,
 )
-from container_stack.storlets import (
-    accounts,
-    archive,
-    claims,
-    events,
-    ledger,
-    model,
-    objects,
-    report,
-    stored_images,
-    versions,
-)
-from container_stack.storlets import deployer as deployers
+from container_stack.storlets import model, objects
 from container_stack.storlets import nodes as node_interface
 from container_stack.storlets import settings as plain
-from container_stack.storlets import trial as trials
+from container_stack.storlets.deployment import deployer as deployers
+from container_stack.storlets.deployment import events, ledger, stored_images, versions
+from container_stack.storlets.image import archive
+from container_stack.storlets.store import accounts, claims
+from container_stack.storlets.verification import report
+from container_stack.storlets.verification import trial as trials
 
 Settings = plain.Settings
 

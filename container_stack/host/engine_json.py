@@ -36,6 +36,7 @@ def container_config(spec: model.ContainerSpec, api: tuple[int, ...]) -> dict[st
         "Labels": dict(spec.labels),
         "Tty": spec.tty,
         "OpenStdin": spec.open_stdin,
+        "NetworkDisabled": spec.network_disabled,
         "StdinOnce": spec.open_stdin,
         "HostConfig": _host_config(spec, api),
         "NetworkingConfig": {"EndpointsConfig": {spec.network: endpoint} if spec.network else {}},

@@ -52,6 +52,8 @@ class ContainerSpec:
     :param image: reference or id; it is never pulled.
     :param network: name of the engine's network. None leaves only the loopback, and such a
         container can't be connected to a network later.
+    :param network_disabled: the engine doesn't even put its own /etc/hosts and /etc/resolv.conf
+        over the image's; only without ``network``.
     :param address4: fixed address in the network's IPv4 subnet; survives restarts.
     :param mac: as 02:42:ac:11:00:02.
     :param capabilities: without CAP_; all others are dropped.
@@ -77,6 +79,7 @@ class ContainerSpec:
     labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
     mounts: Sequence[Mount] = ()
     network: str | None = None
+    network_disabled: bool = False
     address4: str | None = None
     address6: str | None = None
     mac: str | None = None

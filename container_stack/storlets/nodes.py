@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a deployment needs of a Swift node.
 
-:class:`container_stack.storlets.engine_node.EngineNode` is a node with a Docker Engine,
+:class:`container_stack.storlets.node.engine_node.EngineNode` is a node with a Docker Engine,
 :class:`container_stack.testing.nodes.SimulatedNode` one for tests and plans, and
 :mod:`container_stack.testing.node_contract` the suite that both run.
 """

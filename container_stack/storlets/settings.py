@@ -5,7 +5,7 @@ import dataclasses
 import os
 
 from container_stack.host import containers
-from container_stack.storlets import archive
+from container_stack.storlets.image import archive
 
 MIB, GIB = 1024**2, 1024**3
 

@@ -6,11 +6,11 @@ import threading
 from collections.abc import Iterator
 
 from container_stack import exceptions
-from container_stack.storlets import leases
+from container_stack.storlets.deployment import leases
 
 
 class MemoryLeases:
-    """Gives out leases: :meth:`hold` is a :data:`container_stack.storlets.leases.Lock`."""
+    """Gives out leases: `hold` is a :data:`container_stack.storlets.deployment.leases.Lock`."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()

@@ -15,7 +15,8 @@ from typing import Protocol
 import pytest
 
 from container_stack import exceptions
-from container_stack.storlets import model, nodes, versions
+from container_stack.storlets import model, nodes
+from container_stack.storlets.deployment import versions
 
 
 class World(Protocol):

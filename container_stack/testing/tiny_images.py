@@ -4,7 +4,7 @@
 import io
 from collections.abc import Sequence
 
-from container_stack.storlets import archive
+from container_stack.storlets.image import archive
 from container_stack.testing import image_archives
 
 #: Label of an image that can't be used; its value is one of the faults below.

@@ -8,7 +8,8 @@ import pytest
 
 from container_stack import exceptions
 from container_stack.drivers import swift as driver
-from container_stack.storlets import accounts, claims, model
+from container_stack.storlets import model
+from container_stack.storlets.store import accounts, claims
 from container_stack.testing import object_contract, object_world
 
 from . import keystone, process, swift

@@ -20,7 +20,8 @@ import trustme
 from container_stack import exceptions
 from container_stack.drivers import swift as driver
 from container_stack.drivers import swift_connections
-from container_stack.storlets import accounts, claims, model, remote, transfer
+from container_stack.storlets import model
+from container_stack.storlets.store import accounts, claims, remote, transfer
 from container_stack.testing import object_contract, object_world
 
 from . import relay, swift

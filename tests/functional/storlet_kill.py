@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from container_stack.host import containers, images
-from container_stack.storlets import engine_node, gateway, helper, model
+from container_stack.storlets import gateway, model
+from container_stack.storlets.node import engine_node, helper
 
 #: In their order; each is a method, and a part of its arguments.
 STEPS: Mapping[str, tuple[type, str, str]] = {

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from container_stack.host import containers, images
-from container_stack.storlets import engine_node, gateway, model, versions
+from container_stack.storlets import gateway, model
+from container_stack.storlets.deployment import versions
+from container_stack.storlets.node import engine_node
 from container_stack.testing import node_contract
 
 from . import dockerd, storlet_client, storlet_host

@@ -12,7 +12,8 @@ import pytest
 
 from container_stack.drivers import storlet_runtime
 from container_stack.host import containers, images
-from container_stack.storlets import base, gateway, model, report, verify
+from container_stack.storlets import gateway, model
+from container_stack.storlets.verification import base, report, verify
 
 from . import storlet_candidates
 

@@ -16,7 +16,7 @@ import pytest
 
 from container_stack import exceptions
 from container_stack.host import containers, images
-from container_stack.storlets import archive
+from container_stack.storlets.image import archive
 from container_stack.testing import image_archives
 
 SEED = 20_260_102

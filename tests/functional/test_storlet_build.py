@@ -16,7 +16,7 @@ import pytest
 
 from container_stack import exceptions
 from container_stack.host import containers, images
-from container_stack.storlets import build, context, dockerfile
+from container_stack.storlets.workbench import build, context, dockerfile
 
 from . import busybox
 

@@ -12,7 +12,9 @@ import pytest
 
 from container_stack import exceptions
 from container_stack.drivers import storlet_lock
-from container_stack.storlets import deployer, leases, model, report, settings
+from container_stack.storlets import model, settings
+from container_stack.storlets.deployment import deployer, leases
+from container_stack.storlets.verification import report
 from container_stack.testing import nodes, objects, tiny_images
 
 from . import etcd

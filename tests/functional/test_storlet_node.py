@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from container_stack import exceptions
-from container_stack.storlets import daemons, gateway, nodes
+from container_stack.storlets import gateway, nodes
+from container_stack.storlets.node import daemons
 from container_stack.testing import node_contract
 
 from . import busybox, storlet_client, storlet_node
@@ -269,3 +270,49 @@ def await_daemons(world: storlet_node.NodeWorld, count: int) -> None:
                 return
         time.sleep(0.1)
     raise AssertionError("no storlet runs")
+
+
+def test_sandbox_of_ours_is_the_gateways(world: storlet_node.NodeWorld) -> None:
+    [new] = ready(world, "new")
+    world.images.tag(new, world.account.image)
+    world.serve(world.account)
+    theirs = seen(world)
+    world.engine.remove(world.account.sandbox)
+    world.node.switch(world.account, new)
+    ours = seen(world)
+    assert set(ours.pop("inside")) ^ set(theirs.pop("inside")) == set()
+    assert ours == theirs
+
+
+def seen(world: storlet_node.NodeWorld) -> dict[str, Any]:
+    """Return what a storlet finds in the account's sandbox, and what the engine says of it."""
+    [sandbox] = world.engine.list({"managed_by": "storlets"})
+    with world.engine.connection.use() as client:
+        made = client.inspect_container(sandbox.id)
+    config, host = made["Config"], made["HostConfig"]
+    program = """
+import os
+status = [line for line in open("/proc/1/status") if line.startswith(("Cap", "NoNew", "Seccomp"))]
+mounts = sorted(line.split()[4] for line in open("/proc/self/mountinfo"))
+variables = sorted(each for each in os.environ.items() if "CONTAINER_STACK" not in each[0])
+print(*status, *mounts, *variables, *os.listdir("/sys/class/net"), os.getcwd(), sep="\\n")
+"""
+    result = world.engine.exec(sandbox.id, ["python3", "-c", program])
+    assert result.exit_code == 0, result.stderr
+    inside = result.stdout.decode().replace(config["Hostname"], "HOST")
+    limits = (
+        "Memory",
+        "MemorySwap",
+        "CpuPeriod",
+        "CpuQuota",
+        "PidsLimit",
+        "ShmSize",
+        "OomKillDisable",
+    )
+    return {
+        **{name: config[name] for name in ("Cmd", "Entrypoint", "Env", "User", "StopSignal")},
+        **{name: host[name] for name in (*limits, "AutoRemove", "Privileged", "ReadonlyRootfs")},
+        "name": sandbox.name,
+        "managed_by": sandbox.labels["managed_by"],
+        "inside": inside.splitlines(),
+    }

@@ -14,7 +14,7 @@ import trustme
 
 from container_stack import exceptions
 from container_stack.host import containers, images
-from container_stack.storlets import inventory
+from container_stack.storlets.node import inventory
 from container_stack.testing import node_contract
 
 from . import dockerd, ssh_server, storlet_host, storlet_node

@@ -16,7 +16,9 @@ import yaml
 from container_stack import exceptions
 from container_stack.drivers import storlet_registry
 from container_stack.host import images
-from container_stack.storlets import archive, engine_node, gateway, model
+from container_stack.storlets import gateway, model
+from container_stack.storlets.image import archive
+from container_stack.storlets.node import engine_node
 
 
 @pytest.fixture(scope="module")

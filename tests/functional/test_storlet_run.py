@@ -19,7 +19,8 @@ import pytest
 
 from container_stack import exceptions
 from container_stack.host import console, containers
-from container_stack.storlets import gateway, run
+from container_stack.storlets import gateway
+from container_stack.storlets.workbench import run
 
 LIMITS = {
     "container_mem_limit": str(64 * 1024**2),

@@ -11,7 +11,7 @@ import pytest
 from container_stack import exceptions
 from container_stack.drivers import storlet_runtime
 from container_stack.host import containers, images
-from container_stack.storlets import report, trial
+from container_stack.storlets.verification import report, trial
 
 from . import storlet_host as host
 from .storlet_host import storlet_base as storlet_base

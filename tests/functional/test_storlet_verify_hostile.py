@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import pytest
 
 from container_stack.host import containers, images
-from container_stack.storlets import report
+from container_stack.storlets.verification import report
 from container_stack.testing import image_archives
 
 from . import storlet_candidates

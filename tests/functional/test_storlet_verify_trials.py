@@ -14,7 +14,7 @@ import pytest
 from container_stack import exceptions
 from container_stack.drivers import storlet_runtime
 from container_stack.host import containers, images
-from container_stack.storlets import scratch, trial, verify
+from container_stack.storlets.verification import scratch, trial, verify
 
 from .storlet_host import storlet_base as storlet_base
 from .storlet_host import storlet_host as storlet_host

@@ -3,7 +3,9 @@
 
 import threading
 
-from container_stack.storlets import deployer, model, report, settings, status
+from container_stack.storlets import model, settings
+from container_stack.storlets.deployment import deployer, status
+from container_stack.storlets.verification import report
 from container_stack.testing import leases, nodes, objects, tiny_images
 
 ACCOUNT = model.Account("AUTH_305f5f3d12834be187238e080b8643e4")

@@ -10,16 +10,11 @@ import pytest
 from container_stack import exceptions
 from container_stack.cmd import main
 from container_stack.cmd.storlet import bars, deployments, images, options, verify
-from container_stack.storlets import (
-    archive,
-    deployer,
-    dockerfile_rules,
-    events,
-    planning,
-    report,
-    settings,
-    versions,
-)
+from container_stack.storlets import settings
+from container_stack.storlets.deployment import deployer, events, planning, versions
+from container_stack.storlets.image import archive
+from container_stack.storlets.verification import report
+from container_stack.storlets.workbench import dockerfile_rules
 
 CREDENTIALS = ("OS_AUTH_URL", "ST_AUTH", "ST_USER", "ST_KEY")
 IMAGE = f"sha256:{'7' * 64}"

@@ -4,8 +4,8 @@ import pytest
 from container_stack import exceptions
 from container_stack.cmd import config
 from container_stack.conf import storlets as conf
-from container_stack.storlets import archive
 from container_stack.storlets import settings as plain
+from container_stack.storlets.image import archive
 
 ENGINE = "unix:///run/engine"
 

@@ -4,7 +4,8 @@
 import pytest
 
 from container_stack import exceptions
-from container_stack.storlets import accounts, claims, documents, model
+from container_stack.storlets import model
+from container_stack.storlets.store import accounts, claims, documents
 from container_stack.testing import objects as memory
 
 ACCOUNT = model.Account("AUTH_305f5f3d12834be187238e080b8643e4")

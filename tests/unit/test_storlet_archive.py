@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from container_stack import exceptions
-from container_stack.storlets import archive
+from container_stack.storlets.image import archive
 from container_stack.testing import image_archives
 
 BASE = image_archives.layer({"etc/": b"", "etc/release": b"base\n"})

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from container_stack.storlets import base, checks, checks_config, model, report
+from container_stack.storlets import model
+from container_stack.storlets.verification import base, checks, checks_config, report
 
 PASSED, FAILED = report.State.PASSED, report.State.FAILED
 BASE = base.Base("sha256:0", ("sha256:1", "sha256:2"), {"Env": ["PATH=/bin"]}, "arm64")

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from container_stack.storlets import archive, base, checks, checks_files, native, report, tree
+from container_stack.storlets.image import archive, tree
+from container_stack.storlets.verification import base, checks, checks_files, native, report
 from container_stack.testing import image_archives as tiny
 
 PASSED, FAILED, WARNING = report.State.PASSED, report.State.FAILED, report.State.WARNING

@@ -14,7 +14,7 @@ import pytest
 
 from container_stack import exceptions
 from container_stack.drivers import storlet_gateway, storlet_runtime
-from container_stack.storlets import runtime, trial
+from container_stack.storlets.verification import runtime, trial
 
 Open = Callable[..., Any]
 

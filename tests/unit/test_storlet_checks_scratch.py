@@ -9,7 +9,8 @@ import pytest
 
 from container_stack import exceptions
 from container_stack.host import containers, images
-from container_stack.storlets import model, native, scratch, trial
+from container_stack.storlets import model
+from container_stack.storlets.verification import native, scratch, trial
 
 
 @pytest.fixture

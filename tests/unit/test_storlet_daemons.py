@@ -3,7 +3,7 @@
 
 import pytest
 
-from container_stack.storlets import daemons, helper, probe
+from container_stack.storlets.node import daemons, helper, probe
 
 PYTHON = "/usr/bin/python3 -m storlets.agent.daemon {0} /mnt/channels/{0} DEBUG 5 acc_acc"
 JAVA = "/usr/bin/java org.openstack.storlet.daemon.SDaemon {0} /mnt/channels/{0} WARN 7 acc_acc"

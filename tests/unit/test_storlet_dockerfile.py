@@ -4,7 +4,8 @@
 import pytest
 
 from container_stack import exceptions
-from container_stack.storlets import dockerfile, report
+from container_stack.storlets.verification import report
+from container_stack.storlets.workbench import dockerfile
 
 ID = "sha256:" + "0123456789abcdef" * 4
 PARENT = dockerfile.Parent(ID, ("ubuntu_14.04_jre8_storlets",))

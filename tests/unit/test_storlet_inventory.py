@@ -11,7 +11,8 @@ from swift.common.ring import RingBuilder
 from container_stack import exceptions
 from container_stack.drivers import rings
 from container_stack.host import containers
-from container_stack.storlets import gateway, inventory
+from container_stack.storlets import gateway
+from container_stack.storlets.node import inventory
 
 GATEWAY = gateway.Gateway.of({})
 

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import strategies
 
 from container_stack import exceptions
-from container_stack.storlets import claims, documents, leases, ledger, model, versions
+from container_stack.storlets import model
+from container_stack.storlets.deployment import leases, ledger, versions
+from container_stack.storlets.store import claims, documents
 from container_stack.testing import objects
 
 from .storlet_fleet import ACCOUNT, MANAGER, OTHER, image, verified

@@ -4,7 +4,8 @@
 import pytest
 
 from container_stack import exceptions
-from container_stack.storlets import archive, model
+from container_stack.storlets import model
+from container_stack.storlets.image import archive
 from container_stack.testing import engine_archives, node_contract, node_faults, nodes, tiny_images
 
 BASE = b"the base layer" * 1000

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import strategies
 
 from container_stack import exceptions
-from container_stack.storlets import remote
+from container_stack.storlets.store import remote
 from container_stack.testing import objects as memory
 
 DATA = random.Random(7).randbytes(100_003)

@@ -6,7 +6,9 @@ import threading
 import pytest
 
 from container_stack import exceptions
-from container_stack.storlets import events, leases, model, report, rollout, versions
+from container_stack.storlets import model
+from container_stack.storlets.deployment import events, leases, rollout, versions
+from container_stack.storlets.verification import report
 from container_stack.testing import engine_archives, node_faults, nodes, tiny_images
 
 from .storlet_fleet import ACCOUNT, MANAGER, OTHER, World, image, verified

@@ -4,7 +4,7 @@
 import pytest
 
 from container_stack import exceptions
-from container_stack.storlets import leases, rollout
+from container_stack.storlets.deployment import leases, rollout
 from container_stack.testing import nodes
 
 from .storlet_fleet import ACCOUNT, World, image

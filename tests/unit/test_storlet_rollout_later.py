@@ -4,7 +4,7 @@
 import pytest
 
 from container_stack import exceptions
-from container_stack.storlets import rollout, status
+from container_stack.storlets.deployment import rollout, status
 from container_stack.testing import nodes
 
 from .storlet_fleet import ACCOUNT, OTHER, World, image, verified

@@ -7,7 +7,7 @@ import tracemalloc
 
 import pytest
 
-from container_stack.storlets import events, parallel
+from container_stack.storlets.deployment import events, parallel
 
 from .storlet_fleet import ACCOUNT, World, image
 

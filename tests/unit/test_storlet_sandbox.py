@@ -6,7 +6,8 @@ import dataclasses
 import pytest
 
 from container_stack.host import engine_json
-from container_stack.storlets import gateway, probe, sandbox
+from container_stack.storlets import gateway
+from container_stack.storlets.node import probe, sandbox
 
 LIMITS = {
     "container_mem_limit": "268435456",
@@ -38,6 +39,7 @@ def test_it_is_started_as_the_gateway_starts_it() -> None:
     assert config["User"] == "160"
     assert config["Labels"] == {"managed_by": "storlets"}
     assert config["StopSignal"] == "SIGHUP"
+    assert config["NetworkDisabled"] is True
     host = config["HostConfig"]
     assert host["AutoRemove"] is True
     assert host["NetworkMode"] == "none"

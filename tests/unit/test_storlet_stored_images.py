@@ -6,7 +6,8 @@ import contextlib
 import pytest
 
 from container_stack import exceptions
-from container_stack.storlets import documents, stored_images
+from container_stack.storlets.deployment import stored_images
+from container_stack.storlets.store import documents
 from container_stack.testing import engine_archives, objects, tiny_images
 
 from .storlet_fleet import ACCOUNT, MANAGER, OTHER, image

@@ -10,7 +10,8 @@ import pytest
 
 from container_stack import exceptions
 from container_stack.host import locks
-from container_stack.storlets import objects, receiving, transfer
+from container_stack.storlets import objects
+from container_stack.storlets.store import receiving, transfer
 from container_stack.testing import objects as memory
 
 DATA = random.Random(5).randbytes(3_000_017)

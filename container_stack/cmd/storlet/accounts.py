@@ -7,7 +7,7 @@ import datetime
 from cliff import lister, show
 
 from container_stack.cmd.storlet import bars, opening, options
-from container_stack.storlets import accounts
+from container_stack.storlets.store import accounts
 
 
 class Enable(lister.Lister):

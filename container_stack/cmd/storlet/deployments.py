@@ -12,7 +12,7 @@ from container_stack.cmd.storlet import verify as verifying
 
 if TYPE_CHECKING:
     from container_stack.drivers import storlets
-    from container_stack.storlets import deployer, events
+    from container_stack.storlets.deployment import deployer, events
 
 #: What steps are called where bytes are counted, and where nodes are.
 BYTES = {"archive": "Storing in Swift", "stage": "Sending to nodes"}

@@ -11,7 +11,7 @@ from container_stack.cmd.storlet import bars, opening, options
 from container_stack.host import console
 
 if TYPE_CHECKING:
-    from container_stack.storlets import dockerfile_rules
+    from container_stack.storlets.workbench import dockerfile_rules
 
 
 class Findings(columns.FormattableColumn):  # type: ignore[type-arg]

@@ -11,7 +11,7 @@ from container_stack.cmd.storlet import accounts, bars, deployments, opening, op
 from container_stack.cmd.storlet import verify as verifying
 
 if TYPE_CHECKING:
-    from container_stack.storlets import versions
+    from container_stack.storlets.deployment import versions
 
 
 class Status(lister.Lister):

@@ -10,7 +10,7 @@ from cliff import columns, show
 from container_stack.cmd.storlet import bars, opening, options
 
 if TYPE_CHECKING:
-    from container_stack.storlets import inspection
+    from container_stack.storlets.store import inspection
 
 #: Metadata by which an image's object says what the image is called.
 IMAGE_NAME = "image-name"

@@ -9,7 +9,8 @@ from cliff import lister
 
 from container_stack import exceptions
 from container_stack.cmd.storlet import bars, opening, options
-from container_stack.storlets import model, report, trial
+from container_stack.storlets import model
+from container_stack.storlets.verification import report, trial
 
 
 class Verify(lister.Lister):
