@@ -15,6 +15,7 @@ from typing import Any
 
 STORLET = b'''
 import os, time
+code = "CODE"
 
 class Which(object):
     """Tell in which image this runs, and copy."""
@@ -25,7 +26,7 @@ class Which(object):
     def __call__(self, in_files, out_files, params):
         metadata = in_files[0].get_metadata()
         metadata["image"], metadata["user"] = self.image, str(os.getuid())
-        metadata["code"] = "CODE"
+        metadata["code"] = code
         out_files[0].set_metadata(metadata)
         time.sleep(float(params.get("sleep", 0)))
         while True:

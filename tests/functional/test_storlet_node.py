@@ -316,3 +316,25 @@ print(*status, *mounts, *variables, *os.listdir("/sys/class/net"), os.getcwd(), 
         "managed_by": sandbox.labels["managed_by"],
         "inside": inside.splitlines(),
     }
+
+
+#: A module that only some images have; the storlet of a test needs it.
+LIBRARY = {"usr/lib/python3/dist-packages/cstest_library.py": ""}
+
+
+def test_image_without_what_a_running_storlet_needs_is_refused_unless_it_was_there_before(
+    world: storlet_node.NodeWorld,
+) -> None:
+    plain, fresh = ready(world, "plain", "fresh")
+    rich = world.image("rich", LIBRARY)
+    node_contract.stage(world, rich)
+    for image_id in (plain, rich.image_id):
+        world.node.switch(world.account, image_id)
+    needy = world.order(module="cstest_needy", code='2"; import cstest_library; "')
+    assert storlet_client.ask(world.url, needy)["error"] is None
+    with load(world, 1) as results, pytest.raises(exceptions.ProbeFailed, match="cstest_needy"):
+        world.node.switch(world.account, fresh)
+    assert errors(results) == []
+    assert world.node.state(world.account).running == rich.image_id
+    world.node.switch(world.account, plain)
+    assert world.serve(world.account) == plain

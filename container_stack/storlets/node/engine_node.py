@@ -9,12 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from container_stack import exceptions
 from container_stack.host import containers, images
 from container_stack.storlets import gateway, model, nodes
-from container_stack.storlets.node import helper, place, sandbox, switch
+from container_stack.storlets.node import helper, names, place, sandbox, switch
 
 LOG = logging.getLogger(__name__)
 
-#: Repository of the names that keep images for accounts.
-KEPT = "container-stack-storlets"
 #: Seconds that a sandbox which is asked how it is may take.
 ANSWER = 5
 #: Seconds that a replaced sandbox may take to finish its requests, unless told otherwise.
@@ -100,7 +98,7 @@ class EngineNode:
 
     def state(self, account: model.Account) -> nodes.NodeState:
         """Return how the account stands here."""
-        tags = self._images.tagged(account.image, f"{_repository(account)}:*")
+        tags = self._names(account).all()
         running = self._running(account)
         return nodes.NodeState(
             image_id=tags.get(account.image),
@@ -134,7 +132,7 @@ class EngineNode:
                 LOG.info("%(node)s lacks layers and gets all", {"node": self._name})
                 self._load(image_id, meter.count(archive(0)))
             sent = meter.bytes
-        self._keep(account, image_id)
+        self._names(account).keep(image_id)
         return sent
 
     def stage_from(self, account: model.Account, image_id: str, reference: str) -> None:
@@ -143,12 +141,12 @@ class EngineNode:
             before = self._images.find(reference)
             arrived = self._images.pull(reference)
             if arrived.id == image_id:
-                self._keep(account, image_id)
+                self._names(account).keep(image_id)
             if before is None:
                 self._images.remove(reference)
             if arrived.id != image_id:
                 raise exceptions.InvalidRequest(f"{reference} is {arrived.id}, not {image_id}.")
-        self._keep(account, image_id)
+        self._names(account).keep(image_id)
 
     def switch(self, account: model.Account, image_id: str) -> None:
         """Let the account's requests run in another image, which must be staged.
@@ -156,21 +154,29 @@ class EngineNode:
         :raises ProbeFailed: a sandbox of it isn't usable; requests go on as before.
         :raises NotFound: it isn't staged.
         """
-        if self._images.tagged(_kept(account, image_id)).get(_kept(account, image_id)) != image_id:
+        named = self._names(account)
+        if not named.keeps(image_id):
             raise exceptions.NotFound(f"{image_id} isn't staged on {self._name} for {account.name}")
         if self._is_done(account, image_id):
             switch.sweep(self._place(account))
             return
-        target = place.Target(image_id, account.sandbox, lambda: self._retag(account, image_id))
+        target = place.Target(
+            image_id,
+            account.sandbox,
+            lambda: named.change(image_id),
+            # Going back must be possible whatever storlets have come since.
+            strict=not named.has_served(image_id),
+        )
         switch.run(self._place(account), target)
 
     def clear(self, account: model.Account) -> None:
         """Take the account's image out of use: requests run in the default image. Idempotent."""
+        named = self._names(account)
         default = self._images.find(self._gateway.default_image)
         name = f"{self._gateway.default_image}_{account.scope}"
         running = self._running(account)
         if running and default and running.image_id != default.id and _CONTAINER.fullmatch(name):
-            target = place.Target(default.id, name, lambda: self._retag(account, None))
+            target = place.Target(default.id, name, lambda: named.change(None), strict=False)
             try:
                 switch.run(self._place(account), target)
             except exceptions.ProbeFailed as exc:
@@ -178,7 +184,7 @@ class EngineNode:
                     "The default image can't be used on %(node)s: %(why)s",
                     {"node": self._name, "why": exc},
                 )
-        self._retag(account, None)
+        named.change(None)
         running = self._running(account)
         if running and (default is None or running.image_id != default.id):
             switch.halt(self._place(account))
@@ -188,12 +194,11 @@ class EngineNode:
 
         :raises Busy: it is the current one, or a container runs it.
         """
-        names = self._images.tagged(account.image, _kept(account, image_id))
+        named = self._names(account)
         running = {each.image_id for each in self._place(account).sandboxes()}
-        if names.get(account.image) == image_id or image_id in running:
+        if named.all().get(named.current) == image_id or image_id in running:
             raise exceptions.Busy(f"{image_id} is in use on {self._name}.")
-        if names.get(_kept(account, image_id)) == image_id:
-            self._images.remove(_kept(account, image_id))
+        named.forget(image_id)
 
     def sweep(self, account: model.Account) -> None:
         """Remove what a switch that was killed left: sandboxes beside, directories, probes."""
@@ -203,6 +208,9 @@ class EngineNode:
         return place.Place(
             self._engine, self._gateway, account.scope, self._base, self._user, self._grace
         )
+
+    def _names(self, account: model.Account) -> names.Names:
+        return names.Names(self._images, account)
 
     def _running(self, account: model.Account) -> containers.Container | None:
         """Return the sandbox that serves; while a switch goes on or was killed, the one before."""
@@ -223,30 +231,12 @@ class EngineNode:
 
     def _is_done(self, account: model.Account, image_id: str) -> bool:
         found = self._place(account).sandboxes()
-        names = [(each.name, each.image_id, each.state) for each in found]
+        running = [(each.name, each.image_id, each.state) for each in found]
         return (
-            names == [(account.sandbox, image_id, "running")]
-            and self._images.tagged(account.image).get(account.image) == image_id
+            running == [(account.sandbox, image_id, "running")]
+            and self._names(account).all().get(account.image) == image_id
             and self._is_healthy(found[0])
         )
-
-    def _retag(self, account: model.Account, image_id: str | None) -> Callable[[], None]:
-        """Name what the gateway starts next, and return what takes that back."""
-        before = self._images.find(account.image)
-        if before is not None:
-            # By this name it may have been known only.
-            self._keep(account, before.id)
-        self._name_current(account, image_id)
-        return lambda: self._name_current(account, before.id if before else None)
-
-    def _name_current(self, account: model.Account, image_id: str | None) -> None:
-        if image_id is None:
-            self._images.remove(account.image)
-        else:
-            self._images.tag(image_id, account.image)
-
-    def _keep(self, account: model.Account, image_id: str) -> None:
-        self._images.tag(image_id, _kept(account, image_id))
 
     def _load(self, image_id: str, archive: Iterator[bytes]) -> None:
         before = self._ids()
@@ -278,11 +268,3 @@ class _Meter:
 def _common(one: Sequence[str], other: Sequence[str]) -> int:
     pairs = zip(one, other, strict=False)
     return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
-
-
-def _repository(account: model.Account) -> str:
-    return f"{KEPT}/{account.scope}"
-
-
-def _kept(account: model.Account, image_id: str) -> str:
-    return f"{_repository(account)}:{image_id.removeprefix('sha256:')[:12]}"

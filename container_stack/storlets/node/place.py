@@ -16,11 +16,13 @@ class Target:
 
     :param name: of the sandbox, as the gateway would name it.
     :param retag: makes the gateway start the same from now on, and returns what undoes that.
+    :param strict: all storlets that run now must start in it.
     """
 
     image_id: str
     name: str
     retag: Callable[[], Callable[[], None]]
+    strict: bool
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -64,7 +64,7 @@ def _change(place: Place, target: Target, helper: helpers.Helper) -> bool:
         identity = helper.prepare()
         new = _started(place, target, identity, helper.user)
         undo.callback(_quietly, place.engine.remove, new)
-        factory, warmed = _tried(place, helper, new, old)
+        factory, warmed = _tried(place, target, helper, new, old)
         undo.callback(_quietly, target.retag())
         _exchange(helper, identity, undo)
         undo.pop_all()
@@ -135,7 +135,11 @@ def _started(place: Place, target: Target, identity: str, user: str) -> str:
 
 
 def _tried(
-    place: Place, helper: helpers.Helper, new: str, old: Sequence[containers.Container]
+    place: Place,
+    target: Target,
+    helper: helpers.Helper,
+    new: str,
+    old: Sequence[containers.Container],
 ) -> tuple[int, warm.Warm]:
     """Have a storlet run in the new sandbox, and start what runs in the old one.
 
@@ -148,12 +152,13 @@ def _tried(
             stack.enter_context(_probe_started(place, new))
         try:
             _await_answer(place, helper, new)
-            warmed = warm.copy(place, helper, old, {}, 1)
+            warmed = warm.copy(place, helper, old, {}, strict=target.strict, rounds=1)
             order = None if running else {**daemons.PROBE.order(), "again": False}
             answer = helper.ask("probe", PROBE, pipes=place.beside, main=probe.MAIN, daemon=order)
             if answer["failure"]:
                 raise exceptions.ProbeFailed(f"The new sandbox can't be used: {answer['failure']}.")
-            return int(answer["factory"]), warm.copy(place, helper, old, warmed)
+            warmed = warm.copy(place, helper, old, warmed, strict=target.strict)
+            return int(answer["factory"]), warmed
         except exceptions.CommandFailed as exc:
             why = "it doesn't answer" if exc.timed_out else exc.stderr
             raise exceptions.ProbeFailed(f"The new sandbox can't be used: {why}.") from exc

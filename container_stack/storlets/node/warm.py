@@ -26,16 +26,26 @@ def copy(
     helper: helpers.Helper,
     old: Sequence[containers.Container],
     warm: Warm,
+    *,
+    strict: bool,
     rounds: int = ROUNDS,
 ) -> Warm:
     """Start beside what runs in the old sandbox, and return that.
 
     :param warm: what was started before.
+    :param strict: all of it must start.
+    :raises ProbeFailed: something doesn't.
     """
     for _round in range(rounds):
         now = running(place, old)
-        if not _start(helper, place.beside, warm, now):
+        if now == warm:
             break
+        failures = _start(helper, place.beside, warm, now)
+        if failures and strict:
+            name, why = next(iter(failures.items()))
+            raise exceptions.ProbeFailed(
+                f"Storlet {name}, which runs now, doesn't start in the new sandbox: {why}."
+            )
         warm = now
     return warm
 
@@ -68,19 +78,19 @@ def running(place: Place, sandboxes: Sequence[containers.Container]) -> Warm:
     return found
 
 
-def _start(helper: helpers.Helper, pipes: str, warm: Warm, wanted: Warm) -> bool:
-    """Start storlets, anew those that were started anew there, and return whether any were."""
+def _start(helper: helpers.Helper, pipes: str, warm: Warm, wanted: Warm) -> Mapping[str, str]:
+    """Start storlets, anew those that were started anew there, and return which ones don't."""
     # One that is gone was ended because its storlet has changed: the copy is old, too.
     gone = [each for name, each in warm.items() if name not in wanted]
     changed = [each for name, each in wanted.items() if warm.get(name) != each] + gone
     if not changed:
-        return False
+        return {}
     orders = [{**each.order(), "again": each.name in warm} for each in changed]
     answer = helper.ask("warm", START * (len(orders) + 1), pipes=pipes, daemons=orders)
-    for name, why in answer["failures"].items():
+    failures: Mapping[str, str] = answer["failures"]
+    for name, why in failures.items():
         LOG.warning(
-            "Storlet %(name)s doesn't start in the new sandbox, and its requests will fail: "
-            "%(why)s",
+            "Storlet %(name)s doesn't start in the new sandbox: %(why)s",
             {"name": name, "why": why},
         )
-    return True
+    return failures
