@@ -31,7 +31,10 @@ def image(cloud: storlet_world.World, url: str) -> str:
     first, *others = cloud.nodes
     with first.engine() as client:
         made, _log = client.images.build(
-            path=str(context), tag=f"{swift.STRANGER.project[:13]}:latest", network_mode="none"
+            path=str(context),
+            tag=f"{swift.STRANGER.project[:13]}:latest",
+            network_mode="none",
+            rm=True,
         )
         archive = b"".join(made.save(named=True))
     for node in others:

@@ -62,7 +62,7 @@ def test_killed_deployment_is_finished_by_another_manager(
             process.wait_for("the first node", lambda: set(tenant.image.values()) > {red})
             manager.kill()
         halfway = tenant.image
-        refused = tenant.world.try_run(swift.DEPLOYER, "deploy", "red.tar", *storlet_tenant.ACCOUNT)
+        refused = tenant.world.try_run(swift.DEPLOYER, "rollback", *storlet_tenant.ACCOUNT)
         done = tenant.operate("resume")
 
     assert len(set(halfway.values())) == 2, halfway
