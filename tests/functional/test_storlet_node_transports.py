@@ -82,7 +82,8 @@ def test_node_behind_ssh_gets_an_image_and_runs_it(
 TLS_CLIENT = """
 import json, sys
 from container_stack import exceptions
-from container_stack.storlets import gateway, inventory, model
+from container_stack.storlets import gateway, model
+from container_stack.storlets.node import inventory
 order = json.load(sys.stdin)
 account = model.Account(order["account"])
 gateway = gateway.Gateway.of(order["options"])
