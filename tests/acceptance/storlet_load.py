@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 Request = Callable[[], str]
 
 #: Seconds between a client's requests: with less, clients have the whole of a small machine.
-PAUSE = 0.05
+PAUSE = 0.1
 
 
 @dataclasses.dataclass(slots=True)

@@ -36,6 +36,8 @@ class Tenant:
     directory: Path
     #: IDs of the images that were uploaded, by their names.
     offered: dict[str, str] = dataclasses.field(default_factory=dict)
+    #: Versions that were deployed, by the names of their images.
+    versions: dict[str, int] = dataclasses.field(default_factory=dict)
 
     @property
     def url(self) -> str:
@@ -123,8 +125,15 @@ class Tenant:
     def deploy(self, name: str, color: str) -> str:
         """Have an image on all nodes, and return its ID."""
         wanted = self.offer(name, color)
-        if set(self.image.values()) != {wanted}:
-            assert self.operate("deploy", f"{name}.tar")["Image"] == wanted
+        if set(self.image.values()) == {wanted}:
+            return wanted
+        if name in self.versions:
+            words = ["rollback", "--to", str(self.versions[name])]
+        else:
+            words = ["deploy", f"{name}.tar"]
+        done = self.operate(*words)
+        assert done["Image"] == wanted
+        self.versions[name] = done["Version"]
         return wanted
 
     def start(self, *words: str) -> process.Process:
