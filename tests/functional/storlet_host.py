@@ -238,7 +238,8 @@ def _stop_listener() -> None:
     """End the listener that this run or one before it started, if there is one."""
     with contextlib.suppress(OSError):
         pid = int((CACHE / "syslog.pid").read_text())
-        if str(_LISTENER).encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+        # Another checkout's may have started it.
+        if _LISTENER.name.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
             os.kill(pid, signal.SIGTERM)
             deadline = time.monotonic() + 10
             while SYSLOG.exists() and time.monotonic() < deadline:
