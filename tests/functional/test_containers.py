@@ -47,7 +47,8 @@ def counted_calls(engine: Engine) -> Iterator[list[str]]:
 
 
 def test_container_lives_from_create_to_remove(engine: Engine, make_spec: MakeSpec) -> None:
-    spec = make_spec(command=["sh", "-c", "trap 'exit 7' TERM; while :; do sleep 0.05; done"])
+    script = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done"
+    spec = make_spec(command=["sh", "-c", script])
     with engine.creating(spec) as container_id:
         created = engine.inspect(spec.name)
         assert (created.id, created.name, created.state) == (container_id, spec.name, "created")
@@ -62,6 +63,8 @@ def test_container_lives_from_create_to_remove(engine: Engine, make_spec: MakeSp
         assert running.started_at is not None
         assert abs(running.started_at.timestamp() - time.time()) < 30
         assert running.labels == spec.labels
+        while b"ready" not in engine.logs(container_id):
+            time.sleep(0.05)
         engine.stop(container_id, timeout=10)
         engine.stop(container_id)
         stopped = engine.inspect(container_id)

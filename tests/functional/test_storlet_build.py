@@ -283,7 +283,7 @@ def test_failed_save_leaves_the_old_file(
 CHILD = """
 import sys
 from container_stack.host import containers, images
-from container_stack.storlets import build
+from container_stack.storlets.workbench import build
 own = images.Images(containers.Engine(sys.argv[1]))
 build.build(own, sys.argv[2], sys.argv[4], build.find_parent(own, sys.argv[3], ["the-base"]),
             output=lambda line: print(line, flush=True))

@@ -32,7 +32,8 @@ LIMITS = {
 CHILD = f"""
 import sys
 from container_stack.host import console, containers
-from container_stack.storlets import gateway, run
+from container_stack.storlets import gateway
+from container_stack.storlets.workbench import run
 engine = containers.Engine(sys.argv[1])
 made = gateway.Gateway.of({LIMITS!r})
 sys.exit(run.run(engine, made, sys.argv[2], sys.argv[3:], user="1000", console=console.Console()))

@@ -28,7 +28,8 @@ KILLED = """
 import os, signal, sys
 from container_stack.drivers import storlet_runtime
 from container_stack.host import containers, images
-from container_stack.storlets import base, gateway, model, verify
+from container_stack.storlets import gateway, model
+from container_stack.storlets.verification import base, verify
 path, directory, reference, where, *options = sys.argv[1:]
 engine = containers.Engine(os.environ.get("DOCKER_HOST", containers.DEFAULT_URL))
 every = images.Images(engine)
