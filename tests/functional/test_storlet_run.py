@@ -30,7 +30,9 @@ LIMITS = {
 }
 #: What `container-stack storlet run` does, without Swift.
 CHILD = f"""
-import sys
+import signal, sys
+# A shell starts what is in its background with this signal ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from container_stack.host import console, containers
 from container_stack.storlets import gateway
 from container_stack.storlets.workbench import run
