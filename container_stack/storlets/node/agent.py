@@ -27,6 +27,8 @@ RENAME_EXCHANGE = 2
 AT_FDCWD = -100
 #: Seconds until a storlet that somebody starts must answer.
 PATIENCE = 15
+#: How often a directory is made that a sandbox may put back at once.
+ATTEMPTS = 10
 
 
 def look(scope: str) -> Reply:
@@ -114,12 +116,18 @@ def probe(pipes: str, main: str, daemon: Reply | None) -> Reply:
 
 def _place(scope: str, main: str, file: str, source: bytes) -> None:
     """Write a storlet where sandboxes look for it; they may write there, too."""
-    _remove(os.path.join(scope, main))
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
     with contextlib.ExitStack() as files:
         parent = os.open(scope, flags)
         files.callback(os.close, parent)
-        os.mkdir(main, 0o755, dir_fd=parent)
+        for left in reversed(range(ATTEMPTS)):
+            _remove(os.path.join(scope, main))
+            try:
+                os.mkdir(main, 0o755, dir_fd=parent)
+                break
+            except FileExistsError:
+                if not left:
+                    raise
         directory = os.open(main, flags, dir_fd=parent)
         files.callback(os.close, directory)
         wanted = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
