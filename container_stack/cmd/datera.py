@@ -7,7 +7,7 @@ from typing import Any
 from cliff import lister
 
 from container_stack import exceptions
-from container_stack.cmd import datera_checks, store
+from container_stack.cmd import datera_checks, exit_code, store
 from container_stack.host import abilities
 from container_stack.imagestore import edf, inventory, journal
 
@@ -25,17 +25,12 @@ class _Lister(lister.Lister):
         return parser
 
 
-class Check(_Lister):
+class Check(exit_code.ExitCode, _Lister):
     """Look whether a store's array and this host are ready; run it as Glance's own user.
 
     Nothing is changed. Every lack comes with its cure. The exit code is 0 when the store can work
     as configured; warnings don't count.
     """
-
-    code = 0
-
-    def run(self, parsed_args: argparse.Namespace) -> int:
-        return int(super().run(parsed_args) or self.code)
 
     def take_action(self, parsed_args: argparse.Namespace) -> Table:
         findings = list(datera_checks.findings(lambda: store.settings(parsed_args)))

@@ -5,18 +5,16 @@ import argparse
 
 from cliff import lister
 
-from container_stack.cmd import backend, checks
+from container_stack.cmd import backend, checks, exit_code
 from container_stack.host import abilities
 
 
-class Check(lister.Lister):
+class Check(exit_code.ExitCode, lister.Lister):
     """Look whether drivers can work on this host; run it as the service's own user.
 
     Every lack comes with the command that cures it, to be typed as root. The exit code is 0 when
     every driver that was asked for can work as configured; warnings don't count.
     """
-
-    code = 0
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
@@ -28,9 +26,6 @@ class Check(lister.Lister):
         )
         backend.add_arguments(parser)
         return parser
-
-    def run(self, parsed_args: argparse.Namespace) -> int:
-        return int(super().run(parsed_args) or self.code)
 
     def take_action(
         self, parsed_args: argparse.Namespace

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from cliff import lister
 
 from container_stack import exceptions
-from container_stack.cmd import backend
+from container_stack.cmd import backend, exit_code
 from container_stack.cmd.demo import steps
 from container_stack.shares import image
 
@@ -42,7 +42,7 @@ class Walk(Protocol):
         """Walk there; ``undo`` gets the way back, which is walked whatever happens."""
 
 
-class Demo(lister.Lister):
+class Demo(exit_code.ExitCode, lister.Lister):
     """Use each system as its service does, and leave nothing behind.
 
     manila: a share is made, used, extended and cut off. glance: an image goes to a simulated
@@ -50,8 +50,6 @@ class Demo(lister.Lister):
     standard error, the table of steps to standard output. The exit code isn't zero if any step
     went otherwise than promised.
     """
-
-    code = 0
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
@@ -71,9 +69,6 @@ class Demo(lister.Lister):
         )
         parser.add_argument("--image", default=image.REFERENCE, help="default: %(default)s")
         return parser
-
-    def run(self, parsed_args: argparse.Namespace) -> int:
-        return int(super().run(parsed_args) or self.code)
 
     def take_action(
         self, parsed_args: argparse.Namespace

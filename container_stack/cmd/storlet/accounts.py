@@ -29,9 +29,7 @@ class Enable(lister.Lister):
             "storlet manager; again for an account manager who isn't its administrator",
         )
         parser.add_argument("--dry-run", action="store_true", help="only tell what would change")
-        options.add_account(parser)
-        options.add_config(parser)
-        options.add_user(parser)
+        options.add_all(parser)
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> options.Table:
@@ -50,9 +48,7 @@ class Disable(lister.Lister):
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = super().get_parser(prog_name)
         parser.add_argument("--dry-run", action="store_true", help="only tell what would change")
-        options.add_account(parser)
-        options.add_config(parser)
-        options.add_user(parser)
+        options.add_all(parser)
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> options.Table:
@@ -73,9 +69,7 @@ class Publish(show.ShowOne):
         parser.add_argument(
             "--dry-run", action="store_true", help="only tell whether it would be sent"
         )
-        options.add_account(parser, required=True)
-        options.add_config(parser)
-        options.add_user(parser)
+        options.add_all(parser, required=True)
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> options.Row:
@@ -100,9 +94,7 @@ class List(lister.Lister):
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = super().get_parser(prog_name)
-        options.add_account(parser)
-        options.add_config(parser)
-        options.add_user(parser)
+        options.add_all(parser)
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> options.Table:
@@ -121,9 +113,7 @@ class Show(show.ShowOne):
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = super().get_parser(prog_name)
         parser.add_argument("name", metavar="NAME", help="the image's object in docker_images")
-        options.add_account(parser)
-        options.add_config(parser)
-        options.add_user(parser)
+        options.add_all(parser)
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> options.Row:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from cliff import show
 
+from container_stack.cmd import exit_code
 from container_stack.cmd.storlet import bars, opening, options
 from container_stack.cmd.storlet import verify as verifying
 
@@ -29,20 +30,13 @@ NODES = {
 RESULT = ("Version", "Image", "Changed", "Nodes", "Bytes", "Unfinished")
 
 
-class _Change(show.ShowOne):
+class _Change(exit_code.ExitCode, show.ShowOne):
     """A command that changes an account's nodes."""
-
-    code = 0
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = super().get_parser(prog_name)
-        options.add_account(parser, required=True)
-        options.add_config(parser)
-        options.add_user(parser)
+        options.add_all(parser, required=True)
         return parser
-
-    def run(self, parsed_args: argparse.Namespace) -> int:
-        return int(super().run(parsed_args) or self.code)
 
     def take_action(self, parsed_args: argparse.Namespace) -> options.Row:
         manager = opening.manager(parsed_args)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cliff import columns, command, show
 
+from container_stack.cmd import exit_code
 from container_stack.cmd.storlet import bars, opening, options
 from container_stack.host import console
 
@@ -36,14 +37,12 @@ class Findings(columns.FormattableColumn):  # type: ignore[type-arg]
         ]
 
 
-class Build(show.ShowOne):
+class Build(exit_code.ExitCode, show.ShowOne):
     """Build an image over the base from a Dockerfile (account manager).
 
     The Dockerfile is checked before anything is built: it must begin FROM the base, and have
     neither ENTRYPOINT nor CMD. The exit code is 1 when it was refused.
     """
-
-    code = 0
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = super().get_parser(prog_name)
@@ -75,9 +74,6 @@ class Build(show.ShowOne):
         parser.add_argument("--dry-run", action="store_true", help="only check the Dockerfile")
         options.add_config(parser)
         return parser
-
-    def run(self, parsed_args: argparse.Namespace) -> int:
-        return int(super().run(parsed_args) or self.code)
 
     def take_action(self, parsed_args: argparse.Namespace) -> options.Row:
         bench = opening.workbench(parsed_args)

@@ -5,6 +5,7 @@ import argparse
 
 from cliff import lister
 
+from container_stack.cmd import exit_code
 from container_stack.cmd.storlet import bars, opening, options
 from container_stack.storlets import gateway
 
@@ -25,21 +26,16 @@ class List(lister.Lister):
         return ("Node", "Engine", "Zone"), rows
 
 
-class Check(lister.Lister):
+class Check(exit_code.ExitCode, lister.Lister):
     """Ask all nodes whether an image could be deployed there (storlet manager).
 
     Nothing is changed. The exit code is 0 when all are ready.
     """
 
-    code = 0
-
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = super().get_parser(prog_name)
         options.add_config(parser)
         return parser
-
-    def run(self, parsed_args: argparse.Namespace) -> int:
-        return int(super().run(parsed_args) or self.code)
 
     def take_action(self, parsed_args: argparse.Namespace) -> options.Table:
         with opening.extra():

@@ -64,6 +64,13 @@ def add_account(parser: argparse.ArgumentParser, *, required: bool = False) -> N
     )
 
 
+def add_all(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
+    """Let a command take all three; ``required`` as in :func:`add_account`."""
+    add_account(parser, required=required)
+    add_config(parser)
+    add_user(parser)
+
+
 def environment(args: argparse.Namespace) -> dict[str, str]:
     """Return the environment, with what the options say instead."""
     given = {

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from cliff import lister
 
 from container_stack import exceptions
+from container_stack.cmd import exit_code
 from container_stack.cmd.storlet import accounts, bars, deployments, opening, options
 from container_stack.cmd.storlet import verify as verifying
 
@@ -14,24 +15,17 @@ if TYPE_CHECKING:
     from container_stack.storlets.deployment import versions
 
 
-class Status(lister.Lister):
+class Status(exit_code.ExitCode, lister.Lister):
     """Tell how an account stands on every node (storlet manager).
 
     The exit code is 1 unless all nodes have the current version and no deployment is unfinished;
     `resume` cures both.
     """
 
-    code = 0
-
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = super().get_parser(prog_name)
-        options.add_account(parser, required=True)
-        options.add_config(parser)
-        options.add_user(parser)
+        options.add_all(parser, required=True)
         return parser
-
-    def run(self, parsed_args: argparse.Namespace) -> int:
-        return int(super().run(parsed_args) or self.code)
 
     def take_action(self, parsed_args: argparse.Namespace) -> options.Table:
         manager = opening.manager(parsed_args)
@@ -66,9 +60,7 @@ class History(lister.Lister):
         parser.add_argument(
             "--report", metavar="VERSION", type=int, help="show that version's report instead"
         )
-        options.add_account(parser, required=True)
-        options.add_config(parser)
-        options.add_user(parser)
+        options.add_all(parser, required=True)
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> options.Table:
@@ -84,13 +76,11 @@ class History(lister.Lister):
         return columns, [_row(each) for each in found]
 
 
-class GC(lister.Lister):
+class GC(exit_code.ExitCode, lister.Lister):
     """Remove images of old versions from nodes and from Swift (storlet manager).
 
     Neither the current version nor the one before it goes, and nothing that is in use.
     """
-
-    code = 0
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = super().get_parser(prog_name)
@@ -107,9 +97,6 @@ class GC(lister.Lister):
         options.add_config(parser)
         options.add_user(parser)
         return parser
-
-    def run(self, parsed_args: argparse.Namespace) -> int:
-        return int(super().run(parsed_args) or self.code)
 
     def take_action(self, parsed_args: argparse.Namespace) -> options.Table:
         manager = opening.manager(parsed_args)

@@ -42,9 +42,7 @@ class _Transfer(show.ShowOne):
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = super().get_parser(prog_name)
-        options.add_account(parser)
-        options.add_config(parser)
-        options.add_user(parser)
+        options.add_all(parser)
         return parser
 
 

@@ -8,19 +8,18 @@ from pathlib import Path
 from cliff import lister
 
 from container_stack import exceptions
+from container_stack.cmd import exit_code
 from container_stack.cmd.storlet import bars, opening, options
 from container_stack.storlets import model
 from container_stack.storlets.verification import report, trial
 
 
-class Verify(lister.Lister):
+class Verify(exit_code.ExitCode, lister.Lister):
     """Run the twelve checks on an image, a file or an uploaded one (both roles).
 
     Nothing that is deployed is touched. Every check that failed comes with its cure. The exit
     code is 0 when the image may be deployed; warnings don't count.
     """
-
-    code = 0
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = super().get_parser(prog_name)
@@ -40,13 +39,8 @@ class Verify(lister.Lister):
             help="store the report beside the uploaded image, as NAME.report.json",
         )
         add_trial(parser)
-        options.add_account(parser)
-        options.add_config(parser)
-        options.add_user(parser)
+        options.add_all(parser)
         return parser
-
-    def run(self, parsed_args: argparse.Namespace) -> int:
-        return int(super().run(parsed_args) or self.code)
 
     def take_action(self, parsed_args: argparse.Namespace) -> options.Table:
         with bars.Bars(self.app.stderr) as progress:

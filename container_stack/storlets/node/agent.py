@@ -27,7 +27,8 @@ RENAME_EXCHANGE = 2
 AT_FDCWD = -100
 #: Seconds until a storlet that somebody starts must answer.
 PATIENCE = 15
-#: How often a directory is made that a sandbox may put back at once.
+#: How often a directory is made that a sandbox puts back: Python makes the one that it wants to
+#: write bytecode to, if it is gone (importlib's SourceFileLoader.set_data).
 ATTEMPTS = 10
 
 

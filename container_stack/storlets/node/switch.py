@@ -172,7 +172,11 @@ def _probe_started(place: Place, new: str) -> Iterator[None]:
         *("/usr/bin/python3", "-m", "storlets.agent.daemon", daemon.name),
         *(f"{sandbox.CHANNELS}/{daemon.name}", daemon.level, str(daemon.pool), "probe"),
     ]
-    path = {"PYTHONPATH": f"{sandbox.PYTHONPATH}:{sandbox.STORLETS}/{daemon.name}"}
+    path = {
+        "PYTHONPATH": f"{sandbox.PYTHONPATH}:{sandbox.STORLETS}/{daemon.name}",
+        # To keep its bytecode Python would put back the directory that was removed meanwhile.
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
 
     def run() -> None:
         # If it doesn't run, the probe says so.
