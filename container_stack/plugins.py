@@ -18,7 +18,9 @@ DRIVERS = "container_stack.drivers"
 #: Implementations of :class:`container_stack.host.storage.Storage`; the value is a factory that
 #: takes a :class:`container_stack.host.storage.Pool`.
 STORAGE = "container_stack.storage"
-
+#: Keepers of Open Storage's volumes; the value is a class of
+#: :class:`container_stack.volumes.backend.Backend` that takes its Options.
+VOLUME_BACKENDS = "container_stack.volume_backends"
 #: Ways to reach a remote block device; the value is a factory of
 #: :class:`container_stack.host.attach.Attacher` that takes an
 #: :class:`container_stack.host.attach.Options`.

@@ -21,13 +21,14 @@ import signal
 import socket
 import struct
 import sys
+import time
 from collections.abc import Callable, Mapping
 
 from container_stack import exceptions
 from container_stack.rootwrap import brick_target, brick_wire, config
 
-#: Seconds that a target may take to be detached when nobody waits for it.
-GRACE = 30.0
+#: Times that a target is tried to be detached when nobody waits for it: iscsid may hang for a while.
+ATTEMPTS = 6
 #: Signals that also reach who waits for uploads to end: the caller's going is what counts.
 _IGNORED = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 _ACTIONS: Mapping[str, Callable[[brick_wire.Request], brick_target.Reply]] = {
@@ -61,13 +62,22 @@ def main() -> None:
 class _Job:
     """A request in a process of its own."""
 
-    def __init__(self, request: brick_wire.Request, answer: socket.socket | None) -> None:
+    def __init__(
+        self, request: brick_wire.Request, answer: socket.socket | None, attempt: int
+    ) -> None:
         self.request = request
+        self.attempt = attempt
         self._answer = answer
         self._pid = os.fork()
         if not self._pid:
+            time.sleep(2.0 ** (attempt - 2) if attempt > 1 else 0)
             _work(request, answer)
         self.ended = os.pidfd_open(self._pid)
+
+    @property
+    def is_awaited(self) -> bool:
+        """Tell whether somebody is to be answered."""
+        return self._answer is not None
 
     def reap(self) -> bool:
         """Clean up after the process; tell whether it did what was asked."""
@@ -133,8 +143,10 @@ class _Helper:
                 select.select([caller], [], [], 5.0)
             os.close(caller)
 
-    def _start(self, request: brick_wire.Request, answer: socket.socket | None) -> None:
-        job = _Job(request, answer)
+    def _start(
+        self, request: brick_wire.Request, answer: socket.socket | None, attempt: int = 1
+    ) -> None:
+        job = _Job(request, answer, attempt)
         self._jobs[job.ended] = job
         self._selector.register(job.ended, selectors.EVENT_READ)
 
@@ -144,6 +156,8 @@ class _Helper:
         if request.action == "disconnect":
             if good:
                 self._attached.pop(request.key, None)
+            elif not job.is_awaited and job.attempt < ATTEMPTS:
+                self._start(request, None, job.attempt + 1)
         elif request.key in self._attached and (
             self._control.fileno() < 0 or (request.action == "connect" and not good)
         ):
@@ -156,7 +170,7 @@ class _Helper:
 
     def _detach(self, key: str) -> None:
         request = self._attached.pop(key)
-        self._start(dataclasses.replace(request, action="disconnect", timeout=GRACE), None)
+        self._start(dataclasses.replace(request, action="disconnect"), None)
 
 
 def _work(request: brick_wire.Request, answer: socket.socket | None) -> None:

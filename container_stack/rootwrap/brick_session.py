@@ -122,18 +122,20 @@ def log_in(request: brick_wire.Request) -> None:
 
 
 def log_out(iqn: str) -> None:
-    """End every session with a target, and forget it."""
+    """End every session with a target, and forget it.
+
+    :raises Busy: it doesn't end.
+    """
     node = ("-m", "node", "-T", iqn)
-    if sessions(iqn):
-        # It may be gone by now.
-        with contextlib.suppress(exceptions.CommandFailed):
-            _iscsiadm(*node, "--logout")
-    if any(brick_record.files(iqn)):
-        _iscsiadm(*node, "-o", "delete")
     deadline = time.monotonic() + ENDED
-    while sessions(iqn):
+    # More than once: a login that was given up may still be under way in iscsid, and then a
+    # session begins when there seemed to be none, and a record in use can't be deleted.
+    while sessions(iqn) or any(brick_record.files(iqn)):
         if time.monotonic() > deadline:
             raise exceptions.Busy(f"The session with {iqn} doesn't end.")
+        for words in ("--logout",), ("-o", "delete"):
+            with contextlib.suppress(exceptions.CommandFailed):
+                _iscsiadm(*node, *words)
         time.sleep(0.02)
 
 

@@ -513,6 +513,7 @@ def test_clone_has_the_bytes_of_its_source_and_then_its_own(array, rest, image, 
         "clone_snapshot_src": snapshot["path"],
     }[kind]
     rest.data("POST", "/app_instances", {"name": "clone-1", kind: {"path": path}})
+    array.settle()
     with file("clone-1").open("r+b") as volume:
         assert volume.read(5) == b"first"
         volume.seek(0)
@@ -526,6 +527,7 @@ def test_snapshot_is_put_back(array, rest, image):
     with file.open("r+b") as volume:
         volume.write(b"first")
     snapshot = rest.data("POST", f"{VOLUME}/snapshots", {})
+    array.settle()
     with file.open("r+b") as volume:
         volume.write(b"second")
     rest.data("PUT", VOLUME, {"restore_point": snapshot["timestamp"]})

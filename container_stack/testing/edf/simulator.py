@@ -113,6 +113,10 @@ class Simulator:
         """Return what is known of each app instance, of every tenant."""
         return list(self._array.records.instances.values())
 
+    def settle(self) -> None:
+        """Wait until snapshots are whole, as who writes to volumes' files himself has to."""
+        self._array.copies.settle()
+
     def _serve(self, undo: contextlib.ExitStack) -> None:
         try:
             from cheroot import wsgi
