@@ -27,7 +27,7 @@ from collections.abc import Callable, Mapping
 from container_stack import exceptions
 from container_stack.rootwrap import brick_target, brick_wire, config
 
-#: Times that a target is tried to be detached when nobody waits for it: iscsid may hang for a while.
+#: Times that a target is tried to be detached when nobody waits for it: iscsid may hang.
 ATTEMPTS = 6
 #: Signals that also reach who waits for uploads to end: the caller's going is what counts.
 _IGNORED = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
