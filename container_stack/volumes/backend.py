@@ -13,8 +13,9 @@ shown, and by being a :class:`BlockBackend`, :class:`Snapshots`, :class:`Growing
 
 import abc
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
+from container_stack.host import mounts
 from container_stack.rootwrap import executor
 from container_stack.volumes import model
 
@@ -116,6 +117,11 @@ class Backend(abc.ABC):
 
         :raises NotFound: there is no such volume.
         """
+
+    def mounted(self, paths: Iterable[str]) -> frozenset[str]:
+        """Return those of these paths at which something is mounted: one look at the table."""
+        there = {mount.path for mount in mounts.table()}
+        return frozenset(path for path in paths if mounts.resolve(path) in there)
 
     def close(self) -> None:
         """Let go of what isn't needed any more; volumes stay as they are."""
