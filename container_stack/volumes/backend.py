@@ -14,6 +14,7 @@ shown, and by being a :class:`BlockBackend`, :class:`Snapshots`, :class:`Growing
 import abc
 import dataclasses
 from collections.abc import Iterable, Mapping
+from typing import ClassVar
 
 from container_stack.host import mounts
 from container_stack.rootwrap import executor
@@ -63,6 +64,10 @@ class Backend(abc.ABC):
     Safe under threads; calls about one volume come one at a time, which is the service's part.
     Every call is idempotent, and leaves nothing behind when it fails.
     """
+
+    #: Its settings by name, each with what it means: others are refused before it is made. None
+    #: means that it looks at them itself.
+    SETTINGS: ClassVar[Mapping[str, str] | None] = None
 
     @property
     @abc.abstractmethod
