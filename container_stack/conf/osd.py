@@ -8,8 +8,8 @@
           path: "/nfs"
         btrfs:
 
-Everything but ``drivers`` has a default; :mod:`container_stack.conf.osd_options` has all that may be
-said. All scalars are texts until an option makes something else of them, so that a key of digits
+Everything but ``drivers`` has a default; :mod:`container_stack.conf.osd_options` has all that may
+be said. All scalars are texts until an option makes something else of them, so that a key of digits
 stays what it is.
 """
 
@@ -82,7 +82,7 @@ class Listen:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Settings:
-    """All that the daemon is told; the fields are those of :data:`container_stack.conf.osd_options.OPTIONS`.
+    """All that the daemon is told; the fields are those options, by their names.
 
     :param cluster: None where no cluster is configured.
     :param listen: None where no other host is served.
