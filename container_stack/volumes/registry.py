@@ -58,10 +58,11 @@ class Registry(abc.ABC):
         """
 
     @abc.abstractmethod
-    def remove(self, volume_id: str) -> None:
-        """Forget a volume; idempotent.
+    def remove(self, volume_id: str, *, fence: int | None = None) -> None:
+        """Forget a volume, its samples and its alerts; idempotent.
 
-        :raises Busy: another node owns it now; nothing was changed.
+        :param fence: as in :meth:`update`.
+        :raises Busy: the fence has grown; nothing was changed.
         """
 
     @abc.abstractmethod
@@ -75,7 +76,10 @@ class Registry(abc.ABC):
 
     @abc.abstractmethod
     def release(self, volume_id: str, node_id: str) -> None:
-        """Let a node own it no more; idempotent. Another's ownership isn't touched."""
+        """Let a node own it no more; idempotent. Another's ownership isn't touched.
+
+        Its device path and mount paths, which were that node's, are gone with it.
+        """
 
     @abc.abstractmethod
     def release_all(self, node_id: str) -> Sequence[str]:
