@@ -172,7 +172,7 @@ def _advice(program: str, directory: Path, drivers: Sequence[str]) -> str:
     return "".join(lines)
 
 
-def _files(directory: Path, drivers: Sequence[str], state_dir: str) -> dict[Path, str]:
+def _files(directory: Path, drivers: Sequence[str], state_dir: str | None) -> dict[Path, str]:
     texts = config.texts(str(directory), drivers, state_dir, scripts())
     return {directory / name: text for name, text in texts.items()}
 
@@ -197,6 +197,6 @@ def _as_root() -> Iterator[None]:
 def _add_state_dir(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--state-dir",
-        default=commands.STATE_DIR,
-        help="directory that the commands are confined to; default: %(default)s",
+        help="directory that the commands are confined to; default: "
+        f"{commands.STATE_DIR}, for osd {commands.STATE_DIRS['osd']}",
     )

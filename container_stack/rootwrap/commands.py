@@ -23,8 +23,10 @@ from collections.abc import Mapping
 
 from container_stack import exceptions
 
-#: Where volumes and mount points live unless an operator says otherwise.
+#: Where volumes and mount points live unless an operator says otherwise, and drivers that have a
+#: place of their own.
 STATE_DIR = "/var/lib/container-stack"
+STATE_DIRS: Mapping[str, str] = {"osd": "/var/lib/osd"}
 #: Where pip puts console scripts unless it is that of a venv.
 SCRIPTS = "/usr/local/bin"
 
@@ -34,8 +36,12 @@ _LOOP = r"/dev/loop[0-9]+"
 # Everybody may make links in /dev/shm and /dev/mqueue: no volume group is called so.
 _DEV = "/dev/(?!shm/|mqueue/)"
 _LV = rf"{_DEV}{_GROUP}/cs-{_NAME}"
+_UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+# What tenants call a volume of Open Storage: it can't begin with a dot.
+_PLACE = "[A-Za-z0-9][A-Za-z0-9_.-]*"
 # Below resize/ a volume is mounted for a moment that nobody uses: file systems grow mounted only.
-_MOUNT = rf"<state>/(?:mounts|resize)/{_NAME}(?:/{_NAME})*"
+_MOUNT = rf"<state>/(?:mounts|resize)/{_PLACE}(?:/{_PLACE})*"
+_KEPT = rf"<state>/backends/{_PLACE}"
 _IP4 = r"[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+"
 _IP6 = r"[0-9a-f]*:[0-9a-f:]*"
 
@@ -45,11 +51,13 @@ KINDS: Mapping[str, str] = {
     "address4": f"{_IP4}/[0-9]+",
     "address6": f"{_IP6}/[0-9]+",
     "bridge": _GROUP,
+    "btrfs": _KEPT,
     "device": rf"(?:{_LOOP}|{_LV})",
     "digest": "[0-9a-f]{16}",
     "group": _GROUP,
     "gateway": f"(?:{_IP4}|{_IP6})",
     "image": rf"<state>/volumes/{_NAME}\.img",
+    "inbox": rf"{_KEPT}/inbox/{_UUID}",
     "inside": "eth[0-9]",
     "loop": _LOOP,
     "mac": "[0-9a-f][02468ace](?::[0-9a-f]{2}){5}",
@@ -62,6 +70,9 @@ KINDS: Mapping[str, str] = {
     "snapshot": rf"{_GROUP}/css-{_NAME}",
     "snapshot_device": rf"{_DEV}{_GROUP}/css-{_NAME}",
     "snapshot_name": f"css-{_NAME}",
+    "stream": rf"<state>/streams/{_UUID}",
+    # Whole, half-made, about to be replaced, or just received.
+    "subvolume": rf"{_KEPT}/(?:volumes/(?:(?:new|old)\.)?|inbox/{_UUID}/){_UUID}",
     "tag": r"container_stack\.[a-z]+=[A-Za-z0-9_+.=&-]*",
     "tree": "<state>/mounts",
     "volume": f"{_GROUP}/cs-{_NAME}",
@@ -201,26 +212,113 @@ BIND_TREE = Command("bind_tree", "mount --bind {path:tree} {again:tree}", idempo
 SHARE_TREE = Command("share_tree", "mount --make-rshared {path:tree}")
 UNMOUNT_TREE = Command("unmount_tree", "umount {path:tree}", idempotent=False)
 
-FILESYSTEM = (
+_KEEP = (
     MAKE_XFS,
     MAKE_EXT4,
     MAKE_BTRFS,
-    MOUNT_XFS,
-    MOUNT_EXT4,
-    MOUNT_BTRFS,
     UNMOUNT,
     GROW_XFS,
     GROW_EXT4,
     GROW_BTRFS,
     CHECK_EXT4,
-    SHRINK_EXT4,
-    SHRINK_BTRFS,
     RENEW_BTRFS,
     FREEZE,
     THAW,
+)
+FILESYSTEM = (
+    *_KEEP,
+    MOUNT_XFS,
+    MOUNT_EXT4,
+    MOUNT_BTRFS,
+    SHRINK_EXT4,
+    SHRINK_BTRFS,
     BIND_TREE,
     SHARE_TREE,
     UNMOUNT_TREE,
+)
+
+# Volumes of Open Storage: containers may have programs in theirs.
+MOUNT_VOLUME_XFS = Command(
+    "mount_volume_xfs",
+    "mount -t xfs -o {access:access},nosuid,nodev,nouuid {device:device} {path:mountpoint}",
+)
+MOUNT_VOLUME_EXT4 = Command(
+    "mount_volume_ext4",
+    "mount -t ext4 -o {access:access},nosuid,nodev {device:device} {path:mountpoint}",
+)
+MOUNT_VOLUME_BTRFS = Command(
+    "mount_volume_btrfs",
+    "mount -t btrfs -o {access:access},nosuid,nodev {device:device} {path:mountpoint}",
+)
+
+VOLUMES = (*_KEEP, MOUNT_VOLUME_XFS, MOUNT_VOLUME_EXT4, MOUNT_VOLUME_BTRFS)
+
+# Subvolumes --------------------------------------------------------------------------------
+
+BTRFS_QUOTA = Command("btrfs_quota", "btrfs quota enable {root:btrfs}", 600, long=True)
+BTRFS_CREATE = Command(
+    "btrfs_create", "btrfs -q subvolume create {path:subvolume}", idempotent=False
+)
+BTRFS_SNAPSHOT = Command(
+    "btrfs_snapshot",
+    "btrfs -q subvolume snapshot {origin:subvolume} {path:subvolume}",
+    idempotent=False,
+)
+BTRFS_SNAPSHOT_RO = Command(
+    "btrfs_snapshot_ro",
+    "btrfs -q subvolume snapshot -r {origin:subvolume} {path:subvolume}",
+    idempotent=False,
+)
+BTRFS_LIMIT = Command("btrfs_limit", "btrfs qgroup limit {size:size} {path:subvolume}")
+BTRFS_ID = Command("btrfs_id", "btrfs inspect-internal rootid {path:subvolume}")
+BTRFS_DELETE = Command(
+    "btrfs_delete", "btrfs -q subvolume delete {path:subvolume}", idempotent=False
+)
+# A tenant may make subvolumes in his volume; by their ids they go without following his paths.
+BTRFS_NESTED = Command("btrfs_nested", "btrfs subvolume list {root:btrfs}", long=True)
+BTRFS_DELETE_NESTED = Command(
+    "btrfs_delete_nested", "btrfs -q subvolume delete --subvolid {id:size} {root:btrfs}"
+)
+BTRFS_QGROUP_DELETE = Command(
+    "btrfs_qgroup_delete", "btrfs qgroup destroy 0/{id:size} {root:btrfs}"
+)
+BTRFS_MOUNT = Command(
+    "btrfs_mount",
+    "mount -o bind,{access:access},nosuid,nodev {source:subvolume} {path:mountpoint}",
+    idempotent=False,
+)
+BTRFS_SEND = Command(
+    "btrfs_send", "btrfs -q send -f {file:stream} {path:subvolume}", 7200, long=True
+)
+BTRFS_SEND_SINCE = Command(
+    "btrfs_send_since",
+    "btrfs -q send -f {file:stream} -p {parent:subvolume} {path:subvolume}",
+    7200,
+    long=True,
+)
+BTRFS_RECEIVE = Command(
+    "btrfs_receive",
+    "btrfs -q receive -C -f {file:stream} {directory:inbox}",
+    7200,
+    long=True,
+    idempotent=False,
+)
+
+BTRFS = (
+    BTRFS_QUOTA,
+    BTRFS_CREATE,
+    BTRFS_SNAPSHOT,
+    BTRFS_SNAPSHOT_RO,
+    BTRFS_LIMIT,
+    BTRFS_ID,
+    BTRFS_DELETE,
+    BTRFS_NESTED,
+    BTRFS_DELETE_NESTED,
+    BTRFS_QGROUP_DELETE,
+    BTRFS_MOUNT,
+    BTRFS_SEND,
+    BTRFS_SEND_SINCE,
+    BTRFS_RECEIVE,
 )
 
 # Logical volumes ---------------------------------------------------------------------------
@@ -411,14 +509,17 @@ ATTACH = (BRICK,)
 DRIVERS: Mapping[str, tuple[Command, ...]] = {
     "glance": ATTACH,
     "manila": (*LOOP, *FILESYSTEM, *LVM, *NETWORK),
+    "osd": (*LOOP, *VOLUMES, *LVM, *BTRFS),
 }
 
 
-def filters(driver: str, state_dir: str = STATE_DIR, scripts: str = SCRIPTS) -> str:
+def filters(driver: str, state_dir: str | None = None, scripts: str = SCRIPTS) -> str:
     """Return the text of a driver's filters file.
 
+    :param state_dir: None for the driver's own, if an operator says nothing else.
     :param scripts: the directory with this package's console scripts.
     """
+    state_dir = state_dir or STATE_DIRS.get(driver, STATE_DIR)
     lines = "\n".join(command.filter(state_dir, scripts) for command in DRIVERS[driver])
     return (
         f"# What the {driver} driver of container-stack may run as root.\n"

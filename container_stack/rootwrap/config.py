@@ -16,11 +16,12 @@ IMAGES = "images.filters"
 def texts(
     directory: str,
     drivers: Iterable[str],
-    state_dir: str = commands.STATE_DIR,
+    state_dir: str | None = None,
     scripts: str = commands.SCRIPTS,
 ) -> Mapping[str, str]:
     """Return the text of every file to install, keyed by its path below ``directory``.
 
+    :param state_dir: None for each driver's own.
     :param scripts: the directory with this package's console scripts.
     :raises InvalidRequest: a driver has no filters, or the state directory is unusable.
     """
@@ -38,7 +39,7 @@ def texts(
 def install(
     directory: Path,
     drivers: Iterable[str],
-    state_dir: str = commands.STATE_DIR,
+    state_dir: str | None = None,
     scripts: str = commands.SCRIPTS,
 ) -> list[Path]:
     """Write the files, readable by all and writable by their owner, and return their paths."""
