@@ -6,26 +6,20 @@ SQLAlchemy talks to it; oslo.db tells errors apart, and repeats what lost a dead
 
 import contextlib
 import os
-import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from oslo_db import api
 from oslo_db import exception as db_exceptions
-from oslo_db.sqlalchemy import exc_filters
-from sqlalchemy import event, exc
+from sqlalchemy import exc
 
 from container_stack import exceptions
+from container_stack.volumes.sql import engines
 
 T = TypeVar("T")
 #: Seconds for which a server, a lock, or a free connection is waited for.
-PATIENCE = 4
-_DRIVERS = {
-    "mysql": "mysql+pymysql",
-    "mariadb": "mysql+pymysql",
-    "postgresql": "postgresql+psycopg",
-}
+PATIENCE = 3.0
 _repeated = api.wrap_db_retry(
     retry_interval=0.02, max_retries=4, max_retry_interval=0.5, retry_on_deadlock=True
 )
@@ -34,13 +28,14 @@ _repeated = api.wrap_db_retry(
 class Database:
     """One database; safe under threads.
 
+    :param patience: seconds for which a server, a lock, or a free connection is waited for.
     :raises InvalidRequest: the URL isn't one of SQLite, MySQL, MariaDB or PostgreSQL.
     """
 
-    def __init__(self, url: str) -> None:
-        self.url = parse(url)
-        self.engine = _engine(self.url)
-        self._reader = self.engine.execution_options(**_reading(self.engine))
+    def __init__(self, url: str | sa.URL, patience: float = PATIENCE) -> None:
+        self.url = engines.parse(url)
+        self.engine = engines.make(self.url, patience)
+        self._reader = engines.reading(self.engine)
 
     def read(
         self, statement: sa.Executable, parameters: Mapping[str, object] | None = None
@@ -93,69 +88,15 @@ class Database:
 _TROUBLE = (exc.SQLAlchemyError, db_exceptions.DBError, OSError)
 
 
-def parse(text: str) -> sa.URL:
-    """Return a database's URL, with the Python driver that talks to it.
-
-    :raises InvalidRequest: it isn't one of SQLite, MySQL, MariaDB or PostgreSQL.
-    """
-    try:
-        url = sa.make_url(text)
-        url = url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))
-        known = url.get_backend_name() in ("sqlite", *_DRIVERS)
-        url.get_dialect()
-    except (exc.SQLAlchemyError, ImportError, ValueError):
-        known = False
-    if not known or (url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:")):
-        raise exceptions.InvalidRequest(
-            "The registry's URL is sqlite:////path, mysql://user:password@host/database or "
-            "postgresql://user:password@host/database, and its driver must be installed."
-        )
-    return url
-
-
-def _reading(engine: sa.Engine) -> dict[str, object]:
-    # One statement needs no transaction; SQLite has none unless _begin makes it.
-    return {"reads": True} if engine.name == "sqlite" else {"isolation_level": "AUTOCOMMIT"}
-
-
-def _engine(url: sa.URL) -> sa.Engine:
-    common = {
-        "pool_size": 8,
-        "max_overflow": 24,
-        "pool_timeout": PATIENCE,
-        "connect_args": _arguments(url),
-        "hide_parameters": True,
-    }
-    if url.get_backend_name() == "sqlite":
-        engine = sa.create_engine(url, poolclass=sa.QueuePool, **common)
-        event.listen(engine, "connect", _tune_sqlite)
-        event.listen(engine, "begin", _begin)
-    else:
-        engine = sa.create_engine(url, pool_pre_ping=True, pool_recycle=1800, **common)
-    exc_filters.register_engine(engine)
-    return engine
-
-
-def _arguments(url: sa.URL) -> dict[str, object]:
-    if url.get_backend_name() == "sqlite":
-        return {"timeout": PATIENCE, "check_same_thread": False}
-    return {}
-
-
-def _tune_sqlite(connection: sqlite3.Connection, record: object) -> None:
-    # Python's module would begin transactions as it sees fit.
-    connection.isolation_level = None
-    # Who reads doesn't wait for who writes.
-    connection.execute("PRAGMA journal_mode = WAL")
-
-
-def _begin(connection: sa.Connection) -> None:
-    if "reads" not in connection.get_execution_options():
-        # At once, so that the lock is waited for: a reader that comes to write is refused it.
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
 def make_private(url: sa.URL) -> None:
-    """Make a SQLite database that only its owner reads; others have users of their own."""
+    """Make a SQLite database that only its owner reads; others have users of their own.
+
+    :raises HostNotReady: its directory isn't there, or not ours.
+    """
     if url.get_backend_name() == "sqlite" and url.database:
-        os.close(os.open(url.database, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        try:
+            os.close(os.open(url.database, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        except OSError as error:
+            raise exceptions.HostNotReady(
+                f"The registry {url.database} can't be opened: {error.strerror}."
+            ) from error

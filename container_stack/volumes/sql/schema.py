@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import sqlalchemy as sa
 
 from container_stack import exceptions
-from container_stack.volumes.sql import database
+from container_stack.volumes.sql import database, engines
 
 #: The newest version: a revision in migrations/versions.
 HEAD = "0001"
@@ -35,7 +35,11 @@ def bring_up_to_date(opened: database.Database) -> None:
         raise exceptions.HostNotReady(
             f"The registry is of version {found}, which this release doesn't know: upgrade it."
         )
-    upgrade(opened)
+    patient = database.Database(opened.url, patience=600)
+    try:
+        upgrade(patient)
+    finally:
+        patient.close()
 
 
 def version(opened: database.Database) -> str:
@@ -83,7 +87,7 @@ def statements(url: str, revisions: str = "head") -> str:
 
     output = io.StringIO()
     config = _config(output=output)
-    config.attributes["url"] = database.parse(url)
+    config.attributes["url"] = engines.parse(url)
     command.upgrade(config, revisions, sql=True)
     return output.getvalue()
 
