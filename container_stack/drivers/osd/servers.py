@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""WSGI applications on unix sockets, with threads for what is slow and others for what isn't."""
+
+import contextlib
+import functools
+import grp
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Self
+
+from waitress import server as waitress_server
+from waitress import task as waitress_task
+from waitress import wasyncore
+
+from container_stack import exceptions
+
+LOG = logging.getLogger(__name__)
+
+Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+#: Says of a request's method and path whether it may take long.
+IsSlow = Callable[[str, str], bool]
+
+#: Bytes of a request.
+LARGEST_BODY, LARGEST_HEADER = 2**20, 2**16
+#: Who may connect: the owner and the group.
+MODE = 0o660
+
+
+def changes(method: str, _path: str) -> bool:
+    """Tell whether a request changes something, for which devices and servers are waited."""
+    return method not in ("GET", "HEAD", "OPTIONS")
+
+
+class Server:
+    """One application on one unix socket.
+
+    :param path: of the socket; its directory is made. Who finds it can connect at once.
+    :param group: whom the socket belongs to, by name; "" leaves that to the process.
+    :param threads: for what is quick.
+    :param slow_threads: for what is slow; when all of them hang, what is quick is still answered.
+    :param inherited: a socket that listens already, as systemd hands them over; it isn't removed.
+    """
+
+    def __init__(
+        self,
+        application: Application,
+        path: str,
+        *,
+        group: str = "",
+        mode: int = MODE,
+        threads: int = 4,
+        slow_threads: int = 8,
+        is_slow: IsSlow = changes,
+        inherited: socket.socket | None = None,
+    ) -> None:
+        self.path = path
+        self._application = application
+        self._group = group
+        self._mode = mode
+        self._threads = (threads, slow_threads)
+        self._is_slow = is_slow
+        self._inherited = inherited
+        self._undo = contextlib.ExitStack()
+
+    def start(self) -> Self:
+        """Serve, in threads.
+
+        :raises HostNotReady: the socket can't be made; nothing was changed.
+        """
+        with contextlib.ExitStack() as undo:
+            listening = self._inherited or undo.enter_context(
+                contextlib.closing(listen(self.path, self._group, self._mode))
+            )
+            if self._inherited is None:
+                undo.callback(_remove, self.path, os.stat(self.path).st_ino)
+            lanes = _Lanes(*self._threads, self._is_slow)
+            server = _server(self._application, listening, lanes)
+            thread = threading.Thread(target=server.run, name=f"serve {self.path}", daemon=True)
+            undo.callback(_end, server, lanes, thread)
+            thread.start()
+            self._undo = undo.pop_all()
+        return self
+
+    def stop(self) -> None:
+        """Finish what was asked for, for some seconds, and serve no more; idempotent."""
+        self._undo.close()
+
+
+def listen(path: str, group: str = "", mode: int = MODE) -> socket.socket:
+    """Return a listening socket, which takes the place of what stood at its path.
+
+    It comes there by one rename, with its group and mode: nobody else ever could connect.
+
+    :raises HostNotReady: the path, or the group, can't be used.
+    """
+    directory = os.path.dirname(path)
+    made = os.path.join(directory, f".{os.getpid()}-{threading.get_ident()}.new")
+    found = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        os.makedirs(directory, mode=0o755, exist_ok=True)
+        # Connecting is refused until listen(), which comes after the mode.
+        found.bind(made)
+        os.chmod(made, mode)
+        if group:
+            os.chown(made, -1, grp.getgrnam(group).gr_gid)
+        found.listen(128)
+        os.rename(made, path)
+    except (OSError, KeyError) as exc:
+        found.close()
+        with contextlib.suppress(OSError):
+            os.unlink(made)
+        why = f"there is no group {group}" if isinstance(exc, KeyError) else exc
+        raise exceptions.HostNotReady(f"The socket {path} can't be made: {why}.") from exc
+    return found
+
+
+def _remove(path: str, inode: int) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        if os.stat(path).st_ino == inode:  # else another daemon has come
+            os.unlink(path)
+
+
+def _server(application: Application, listening: socket.socket, lanes: "_Lanes") -> Any:
+    adjustments = waitress_server.Adjustments(
+        sockets=[listening],
+        ident="osd",
+        connection_limit=1000,
+        max_request_body_size=LARGEST_BODY,
+        max_request_header_size=LARGEST_HEADER,
+        asyncore_use_poll=True,
+        # It is noticed while a request is answered that its sender has gone.
+        channel_request_lookahead=1,
+        log_socket_errors=False,
+    )
+    return waitress_server.UnixWSGIServer(
+        application,
+        _sock=listening,
+        dispatcher=lanes,
+        adj=adjustments,
+        bind_socket=False,
+        sockinfo=(listening.family, listening.type, listening.proto, listening.getsockname()),
+    )
+
+
+def _end(server: Any, lanes: "_Lanes", thread: threading.Thread) -> None:
+    def close() -> None:
+        wasyncore.close_all(server._map, ignore_all=True)
+
+    server.trigger.pull_trigger(functools.partial(setattr, server, "accepting", False))
+    lanes.shutdown()
+    _until(lambda: not any(c.total_outbufs_len for c in list(server.active_channels.values())))
+    # Only the thread that polls them may close what it polls.
+    server.trigger.pull_trigger(close)
+    thread.join(10)
+
+
+def _until(done: Callable[[], bool], seconds: float = 2.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not done() and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+class _Pool(waitress_task.ThreadedTaskDispatcher):  # type: ignore[misc]
+    """Waitress's threads, without a line in the log for each request that waits."""
+
+    def add_task(self, task: Any) -> None:
+        with self.lock:
+            self.queue.append(task)
+            self.queue_cv.notify()
+
+
+class _Lanes:
+    """What waitress takes for a dispatcher: requests that are slow have threads of their own."""
+
+    def __init__(self, threads: int, slow_threads: int, is_slow: IsSlow) -> None:
+        self._is_slow = is_slow
+        self._quick, self._slow = _Pool(), _Pool()
+        self._quick.set_thread_count(threads)
+        self._slow.set_thread_count(slow_threads)
+
+    def add_task(self, channel: Any) -> None:
+        """Take a connection of which a whole request was read."""
+        request = channel.requests[0]
+        method, path = getattr(request, "command", ""), getattr(request, "path", "")
+        (self._slow if self._is_slow(method, path) else self._quick).add_task(channel)
+
+    def shutdown(self, cancel_pending: bool = True, timeout: float = 5) -> bool:
+        """Wait for what runs."""
+        ended = [pool.shutdown(cancel_pending, timeout) for pool in (self._slow, self._quick)]
+        return any(ended)
