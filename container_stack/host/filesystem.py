@@ -8,21 +8,23 @@ nobody uses is mounted while it is resized, out of sight of containers.
 import contextlib
 import dataclasses
 import os
-import time
 from collections.abc import Iterator, Mapping
 
 from container_stack import exceptions
-from container_stack.host import locks, mounts
+from container_stack.host import locks, mount_points, mounts
 from container_stack.rootwrap import commands, executor
 
 MIB = 1024**2
 
 _MAKE = {"xfs": commands.MAKE_XFS, "ext4": commands.MAKE_EXT4, "btrfs": commands.MAKE_BTRFS}
 _MOUNT = {"xfs": commands.MOUNT_XFS, "ext4": commands.MOUNT_EXT4, "btrfs": commands.MOUNT_BTRFS}
+_MOUNT_VOLUME = {
+    "xfs": commands.MOUNT_VOLUME_XFS,
+    "ext4": commands.MOUNT_VOLUME_EXT4,
+    "btrfs": commands.MOUNT_VOLUME_BTRFS,
+}
 #: Bytes below which mkfs refuses (xfsprogs 5.19, btrfs-progs 6.2), or little room is left.
 _MINIMUM: Mapping[str, int] = {"xfs": 300 * MIB, "ext4": 16 * MIB, "btrfs": 128 * MIB}
-#: Seconds for which a busy mount is tried again: a client's last file may be just closing.
-_PATIENCE = 2.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -35,12 +37,17 @@ class Usage:
 
 
 class Filesystems:
-    """File systems under one executor's state directory; safe under threads and processes."""
+    """File systems under one executor's state directory; safe under threads and processes.
 
-    def __init__(self, runner: executor.Executor) -> None:
+    :param programs: what is mounted may hold programs that run.
+    """
+
+    def __init__(self, runner: executor.Executor, *, programs: bool = False) -> None:
         self._executor = runner
+        self._mount = _MOUNT_VOLUME if programs else _MOUNT
         self._mounts = os.path.join(runner.state_dir, "mounts")
         self._resize = os.path.join(runner.state_dir, "resize")
+        self._points = mount_points.MountPoints(runner, self._resize)
         self._locks = locks.ObjectLocks(os.path.join(runner.state_dir, "locks", "mounts"))
 
     def make(self, device: str, kind: str) -> None:
@@ -54,38 +61,27 @@ class Filesystems:
             self._executor.run(commands.RENEW_BTRFS, device=device)
 
     def mount(self, device: str, path: str, kind: str, *, read_only: bool = False) -> None:
-        """Mount a device without setuid, devices and programs; idempotent.
+        """Mount a device without setuid and devices; idempotent.
 
         :param path: below ``<state_dir>/mounts``; the directory is made, for its owner alone.
         :raises Busy: something else is mounted there.
         :raises InvalidRequest: the directory holds files, which the mount would hide.
         """
         minimum_size(kind)
-        access = "ro" if read_only else "rw"
-        # Made before any directory, it refuses a path that isn't ours.
-        _MOUNT[kind].argv(self._executor.state_dir, access=access, device=device, path=path)
-        with self._locks.hold(_lock_name(path)), contextlib.ExitStack() as undo:
-            present = mounts.at(path)
-            if present and present.is_of(device) and present.read_only == read_only:
-                return
-            if present:
-                raise exceptions.Busy(f"{present.source} is mounted at {path} already; unmount it.")
-            self._make_directory(path, undo)
-            self._executor.run(_MOUNT[kind], access=access, device=device, path=path)
-            undo.pop_all()
+        self._points.mount(
+            self._mount[kind],
+            path,
+            lambda mount: mount.is_of(device) and mount.read_only == read_only,
+            access="ro" if read_only else "rw",
+            device=device,
+        )
 
     def unmount(self, path: str) -> None:
         """Unmount and remove the mount point's directory; idempotent.
 
         :raises Busy: somebody uses it, and goes on doing so for two seconds.
         """
-        commands.UNMOUNT.argv(self._executor.state_dir, path=path)
-        with self._locks.hold(_lock_name(path)):
-            end = time.monotonic() + _PATIENCE
-            while mounts.at(path):
-                self._try_unmount(path, last=time.monotonic() > end)
-            with contextlib.suppress(OSError):
-                os.rmdir(path)
+        self._points.unmount(path)
 
     def mounted(self, path: str) -> str | None:
         """Return what is mounted at a path, or None."""
@@ -175,7 +171,7 @@ class Filesystems:
         :raises Busy: something is mounted below already, where this would hide it.
         """
         with self._locks.hold("tree"):
-            _make_private(path)
+            mount_points.make_private(path)
             if mounts.holding(path).shared:
                 return
             if not mounts.at(path):
@@ -200,33 +196,6 @@ class Filesystems:
                         raise exceptions.Busy(f"{path} is in use.") from exc
                     raise
 
-    def _make_directory(self, path: str, undo: contextlib.ExitStack) -> None:
-        tree = self._mounts if path.startswith(self._mounts + "/") else self._resize
-        _make_private(tree)
-        _make_passage(tree, os.path.dirname(path))
-        try:
-            os.mkdir(path, mode=0o700)
-            undo.callback(os.rmdir, path)
-        except FileExistsError:
-            if os.listdir(path):
-                raise exceptions.InvalidRequest(
-                    f"{path} holds files that a mount would hide; move them away."
-                ) from None
-
-    def _try_unmount(self, path: str, *, last: bool) -> None:
-        try:
-            self._executor.run(commands.UNMOUNT, path=path)
-        except exceptions.CommandFailed as exc:
-            if "busy" not in exc.stderr:
-                if mounts.at(path):
-                    raise
-                return
-            if last:
-                raise exceptions.Busy(
-                    f"{path} is in use; `fuser -vm {path}` shows by whom."
-                ) from exc
-            time.sleep(0.1)
-
     def _paths_below(self, tree: str, device: str) -> list[str]:
         # The table has resolved paths; the filters have the state directory as it was given.
         prefix = mounts.resolve(tree) + "/"
@@ -243,24 +212,3 @@ def minimum_size(kind: str) -> int:
         known = ", ".join(_MINIMUM)
         raise exceptions.InvalidRequest(f"{kind!r} is no file system; there are: {known}.")
     return _MINIMUM[kind]
-
-
-def _make_private(path: str) -> None:
-    os.makedirs(path, mode=0o700, exist_ok=True)
-
-
-def _make_passage(tree: str, path: str) -> None:
-    """Make the directories between a tree and a mount point.
-
-    A container's users pass through them; the tree itself keeps out the host's.
-    """
-    if path == tree or os.path.isdir(path):
-        return
-    _make_passage(tree, os.path.dirname(path))
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(path)
-        os.chmod(path, 0o711)  # noqa: S103 - whatever the umask; see above
-
-
-def _lock_name(path: str) -> str:
-    return path.strip("/").replace("/", ".")[-200:].lstrip("._-")

@@ -20,6 +20,7 @@ class Mount:
     :param source: the device, or a word such as "tmpfs".
     :param number: device number of the file system; btrfs makes up one of its own.
     :param shared: mounts made below appear in the peers too, containers among them.
+    :param root: what of the file system is there, such as a subvolume of btrfs.
     """
 
     path: str
@@ -28,6 +29,7 @@ class Mount:
     number: int
     read_only: bool
     shared: bool
+    root: str = "/"
 
     def is_of(self, device: str) -> bool:
         """Return whether this is a mount of a block device, whatever the device is called."""
@@ -46,16 +48,21 @@ def table(path: str = TABLE) -> list[Mount]:
 def parse(line: str) -> Mount:
     """Return the mount that a line of the table describes."""
     front, _dash, back = line.rstrip("\n").partition(" - ")
-    _id, _parent, number, _root, path, options, *tags = front.split(" ")
+    id_, _parent, number, root, path, options, *tags = front.split(" ")
     kind, source, super_options = back.split(" ")[:3]
     major, minor = number.split(":")
+    groups = dict(tag.partition(":")[::2] for tag in tags)
     return Mount(
         path=_unescape(path),
         source=_unescape(source),
         kind=kind,
         number=os.makedev(int(major), int(minor)),
         read_only="ro" in (*options.split(","), *super_options.split(",")),
-        shared=any(tag.startswith("shared:") for tag in tags),
+        shared="shared" in groups,
+        id=int(id_),
+        group=int(groups.get("shared", 0)),
+        master=int(groups.get("master", 0)),
+        root=_unescape(root),
     )
 
 
@@ -72,11 +79,14 @@ def below(path: str) -> list[Mount]:
     return [mount for mount in table() if mount.path.startswith(prefix)]
 
 
-def holding(path: str) -> Mount:
-    """Return the mount that a path lies in."""
+def holding(path: str, seen_by: str = TABLE) -> Mount:
+    """Return the mount that a path lies in.
+
+    :param seen_by: another process's table.
+    """
     real = resolve(path)
     best = None
-    for mount in table():
+    for mount in table(seen_by):
         inside = real == mount.path or real.startswith(mount.path.rstrip("/") + "/")
         if inside and (best is None or len(mount.path) >= len(best.path)):
             best = mount

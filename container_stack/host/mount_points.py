@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Mount points below a state directory: made, mounted on, and removed again."""
+
+import contextlib
+import os
+import time
+from collections.abc import Callable
+
+from container_stack import exceptions
+from container_stack.host import locks, mounts
+from container_stack.rootwrap import commands, executor
+
+#: Seconds for which a busy mount is tried again: a client's last file may be just closing.
+_PATIENCE = 2.0
+
+Same = Callable[[mounts.Mount], bool]
+
+
+class MountPoints:
+    """Directories below ``<state_dir>/mounts``, and others that a caller names as trees."""
+
+    def __init__(self, runner: executor.Executor, *more_trees: str) -> None:
+        self._executor = runner
+        self._trees = (os.path.join(runner.state_dir, "mounts"), *more_trees)
+        self._locks = locks.ObjectLocks(os.path.join(runner.state_dir, "locks", "mounts"))
+
+    def mount(self, command: commands.Command, path: str, same: Same, **values: str | int) -> None:
+        """Mount by a command of the catalogue, which is given ``path`` too; idempotent.
+
+        :param path: below one of the trees; the directory is made, for its owner alone.
+        :param same: tells of a mount whether it is the one that is wanted.
+        :raises Busy: something else is mounted there.
+        :raises InvalidRequest: the directory holds files, which the mount would hide.
+        """
+        # Made before any directory, it refuses a path that isn't ours.
+        command.argv(self._executor.state_dir, path=path, **values)
+        with self._locks.hold(_lock_name(path)), contextlib.ExitStack() as undo:
+            present = mounts.at(path)
+            if present and same(present):
+                return
+            if present:
+                raise exceptions.Busy(f"{present.source} is mounted at {path} already; unmount it.")
+            self._make_directory(path, undo)
+            undo.callback(self._unmount, path)  # a bind mount may have got half-way
+            self._executor.run(command, timeout=None, path=path, **values)
+            undo.pop_all()
+
+    def unmount(self, path: str) -> None:
+        """Unmount and remove the mount point's directory; idempotent.
+
+        :raises Busy: somebody uses it, and goes on doing so for two seconds.
+        """
+        commands.UNMOUNT.argv(self._executor.state_dir, path=path)
+        with self._locks.hold(_lock_name(path)):
+            self._unmount(path)
+            with contextlib.suppress(OSError):
+                os.rmdir(path)
+
+    def _unmount(self, path: str) -> None:
+        end = time.monotonic() + _PATIENCE
+        while mounts.at(path):
+            self._try_unmount(path, last=time.monotonic() > end)
+
+    def _try_unmount(self, path: str, *, last: bool) -> None:
+        try:
+            self._executor.run(commands.UNMOUNT, path=path)
+        except exceptions.CommandFailed as exc:
+            if "busy" not in exc.stderr:
+                if mounts.at(path):
+                    raise
+                return
+            if last:
+                raise exceptions.Busy(
+                    f"{path} is in use; `fuser -vm {path}` shows by whom."
+                ) from exc
+            time.sleep(0.1)
+
+    def _make_directory(self, path: str, undo: contextlib.ExitStack) -> None:
+        tree = next(tree for tree in self._trees if path.startswith(tree + "/"))
+        make_private(tree)
+        _make_passage(tree, os.path.dirname(path))
+        try:
+            os.mkdir(path, mode=0o700)
+            undo.callback(os.rmdir, path)
+        except FileExistsError:
+            if os.listdir(path):
+                raise exceptions.InvalidRequest(
+                    f"{path} holds files that a mount would hide; move them away."
+                ) from None
+
+
+def make_private(path: str) -> None:
+    """Make a directory for its owner alone; idempotent."""
+    os.makedirs(path, mode=0o700, exist_ok=True)
+
+
+def _make_passage(tree: str, path: str) -> None:
+    """Make the directories between a tree and a mount point.
+
+    A container's users pass through them; the tree itself keeps out the host's.
+    """
+    if path == tree or os.path.isdir(path):
+        return
+    _make_passage(tree, os.path.dirname(path))
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path)
+        os.chmod(path, 0o711)  # noqa: S103 - whatever the umask; see above
+
+
+def _lock_name(path: str) -> str:
+    return path.strip("/").replace("/", ".")[-200:].lstrip("._-")
