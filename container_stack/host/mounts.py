@@ -21,6 +21,9 @@ class Mount:
     :param number: device number of the file system; btrfs makes up one of its own.
     :param shared: mounts made below appear in the peers too, containers among them.
     :param root: what of the file system is there, such as a subvolume of btrfs.
+    :param id: another in each mount namespace, also of what was copied from one to the other.
+    :param group: of the peers, or 0.
+    :param master: group from which mounts come here, and not back; or 0.
     """
 
     path: str
@@ -30,6 +33,9 @@ class Mount:
     read_only: bool
     shared: bool
     root: str = "/"
+    id: int = 0
+    group: int = 0
+    master: int = 0
 
     def is_of(self, device: str) -> bool:
         """Return whether this is a mount of a block device, whatever the device is called."""
