@@ -26,18 +26,19 @@ class ObjectLocks:
         self._directory = directory
 
     @contextlib.contextmanager
-    def hold(self, name: str) -> Iterator[None]:
+    def hold(self, name: str, *, wait: bool = True) -> Iterator[None]:
         """Hold the object's lock, waiting as long as another thread or process has it.
 
         Not reentrant: a thread that holds ``name`` and asks again waits for ever.
 
         :raises InvalidRequest: the name can't be a file's name.
+        :raises Busy: somebody has it, and we weren't to wait.
         """
         if not _NAME.fullmatch(name):
             raise exceptions.InvalidRequest(f"{name!r} can't name a lock.")
         path = os.path.join(self._directory, name)
         os.makedirs(self._directory, mode=0o700, exist_ok=True)
-        fd = lock(path)
+        fd = lock(path, wait=wait)
         try:
             yield
         finally:

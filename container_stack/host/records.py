@@ -21,10 +21,12 @@ class Records:
     """Records in one directory, by name. For each name one writer at a time.
 
     :param directory: made when first needed, for its owner alone.
+    :param durable: they outlive a loss of power, too, for which each change waits for the disk.
     """
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, *, durable: bool = True) -> None:
         self.directory = directory
+        self._durable = durable
 
     def path(self, name: str, suffix: str = _SUFFIX) -> str:
         """Return the path of a record, or of a file beside it."""
@@ -60,13 +62,14 @@ class Records:
         return found
 
     def write(self, name: str, record: Record) -> None:
-        """Write a record, onto the disk, in one step."""
+        """Write a record in one step."""
         os.makedirs(self.directory, mode=0o700, exist_ok=True)
         new = self.path(name, _SUFFIX + ".new")
         with open(new, "w", encoding="utf-8", opener=_private) as file:
             json.dump(record, file, indent=1, sort_keys=True)
             file.flush()
-            os.fsync(file.fileno())
+            if self._durable:
+                os.fsync(file.fileno())
         os.rename(new, self.path(name))
         self._sync()
 
@@ -93,6 +96,8 @@ class Records:
         return sorted(name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX))
 
     def _sync(self) -> None:
+        if not self._durable:
+            return
         fd = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(fd)
