@@ -218,13 +218,15 @@ class _Clients:
                 self.errors += [error] if error else []
 
 
-_RUN = {"X-Run-Storlet": probe.FILE}
+#: A storlet that copies, under a name of the account's own.
+_MODULE = "cstest_copy"
+_RUN = {"X-Run-Storlet": f"{_MODULE}.py"}
 _STORLET = {
     "X-Object-Meta-Storlet-Language": "Python",
     "X-Object-Meta-Storlet-Language-Version": "3",
     "X-Object-Meta-Storlet-Interface-Version": "1.0",
     "X-Object-Meta-Storlet-Object-Metadata": "no",
-    "X-Object-Meta-Storlet-Main": probe.MAIN,
+    "X-Object-Meta-Storlet-Main": f"{_MODULE}.Probe",
 }
 
 
@@ -265,6 +267,6 @@ def _enable(session: requests.Session, url: str) -> None:
     session.post(url, headers={"X-Account-Meta-Storlet-Enabled": "True"}).raise_for_status()
     for name in ("storlet", "dependency", "log", "docker_images", "hold"):
         session.put(f"{url}/{name}").raise_for_status()
-    storlet = f"{url}/storlet/{probe.FILE}"
+    storlet = f"{url}/storlet/{_MODULE}.py"
     session.put(storlet, data=probe.SOURCE, headers=_STORLET).raise_for_status()
     session.put(f"{url}/hold/rope", data=DATA).raise_for_status()

@@ -14,7 +14,7 @@ import pytest
 
 from container_stack import exceptions
 from container_stack.storlets import gateway, nodes
-from container_stack.storlets.node import daemons
+from container_stack.storlets.node import daemons, probe
 from container_stack.testing import node_contract
 
 from . import busybox, storlet_client, storlet_node
@@ -194,12 +194,52 @@ def test_links_of_a_tenant_lead_nowhere(world: storlet_node.NodeWorld) -> None:
     victim.mkdir()
     (victim / "precious").write_text("theirs")
     mine = Path(world.gateway.storlets, world.account.scope)
-    (mine / "container_stack_probe.Probe").symlink_to(f"../{world.other.scope}")
+    left = mine / probe.new_name()
+    left.symlink_to(f"../{world.other.scope}")
     pipes = Path(world.gateway.pipes, world.account.scope)
     (pipes / "deep").symlink_to(f"../../storlets/{world.other.scope}")
     world.node.switch(world.account, two)
     assert world.serve(world.account) == two
     assert [path.name for path in victim.iterdir()] == ["precious"]
+    assert not left.is_symlink()
+
+
+#: Part of a storlet: whatever it finds beside itself it makes anew, over and over.
+PUT_BACK = """1"
+import threading
+
+def put_back(seen=set()):
+    while True:
+        seen.update(name for name in os.listdir("/var/lib/storlets") if "probe" in name)
+        for number, name in enumerate(sorted(seen) * 5):
+            try:
+                os.makedirs(f"/var/lib/storlets/{name}/{number}", exist_ok=True)
+            except OSError:
+                pass
+        time.sleep(0.0005)
+
+threading.Thread(target=put_back, daemon=True).start()
+code = "1"""
+
+
+def test_storlet_that_puts_the_probe_back_stops_no_switch(world: storlet_node.NodeWorld) -> None:
+    one, two = ready(world, "one", "two")
+    hostile = world.order(module="cstest_hostile", code=PUT_BACK)
+    assert storlet_client.ask(world.url, hostile)["error"] is None
+    for image_id in (one, two, one):
+        world.node.switch(world.account, image_id)
+        assert world.serve(world.account) == image_id
+    assert probes(world), "the storlet puts nothing back"
+    for each in world.engine.list({"managed_by": "storlets"}):
+        world.engine.remove(each.id)
+    world.node.switch(world.account, two)
+    assert not probes(world)
+
+
+def probes(world: storlet_node.NodeWorld) -> list[str]:
+    """Return which probes' directories are there."""
+    directory = Path(world.gateway.storlets, world.account.scope)
+    return [path.name for path in directory.iterdir() if path.name.endswith(".Probe")]
 
 
 def test_pipe_that_is_a_link_is_not_followed(world: storlet_node.NodeWorld) -> None:

@@ -57,7 +57,7 @@ def test_children_that_do_the_work_are_not_taken_for_the_daemon() -> None:
         "",
         "7",
         "x 1 " + PYTHON.format("one.One"),
-        "7 1 " + PYTHON.format(probe.MAIN),
+        "7 1 " + PYTHON.format(probe.new_name()),
         "7 1 " + PYTHON.format("one.One").replace("/mnt/channels", "/mnt/other"),
         "7 1 " + PYTHON.format("../../x"),
         "7 1 " + PYTHON.format("a" * 201),
@@ -68,6 +68,10 @@ def test_children_that_do_the_work_are_not_taken_for_the_daemon() -> None:
 )
 def test_what_is_no_storlet_is_left_out(line: str) -> None:
     assert daemons.found([line]) == {}
+
+
+def test_storlet_that_an_account_calls_like_the_probe_is_a_storlet() -> None:
+    assert set(daemons.found(["7 1 " + PYTHON.format(probe.MAIN)])) == {probe.MAIN}
 
 
 def test_no_more_than_some_are_started_in_advance() -> None:

@@ -96,6 +96,17 @@ def test_probe_gives_back_what_it_gets(size: int) -> None:
     assert target.closed
 
 
+def test_probe_has_another_name_for_each_switch_that_python_can_import() -> None:
+    one, other = probe.new_name(), probe.new_name()
+    assert one != other
+    assert probe.is_name(one)
+    assert not probe.is_name(probe.MAIN)
+    module, _, name = one.partition(".")
+    assert module.isidentifier()
+    assert name == probe.MAIN.partition(".")[2]
+    assert probe.file(one) == f"{module}.py"
+
+
 class File:
     """What a storlet gets."""
 

@@ -13,6 +13,7 @@ import ctypes
 import importlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -27,9 +28,11 @@ RENAME_EXCHANGE = 2
 AT_FDCWD = -100
 #: Seconds until a storlet that somebody starts must answer.
 PATIENCE = 15
-#: How often a directory is made that a sandbox puts back: Python makes the one that it wants to
-#: write bytecode to, if it is gone (importlib's SourceFileLoader.set_data).
-ATTEMPTS = 10
+#: Storlets of switches that are removed at once, and the seconds that this may take: sandboxes may
+#: make any number of them.
+MOST, REMOVAL = 64, 10
+#: Characters of what stands against a removal.
+MESSAGE = 300
 
 
 def look(scope: str) -> Reply:
@@ -44,7 +47,7 @@ def look(scope: str) -> Reply:
 def prepare(scope: str, beside: str, main: str, file: str, source: str) -> Reply:
     """Make a directory for the pipes of a new sandbox, and what else a switch needs.
 
-    :param main: of a storlet, whose ``file`` gets ``source``.
+    :param main: of a storlet, whose ``file`` gets ``source``; nobody may know the name yet.
     """
     _remove(os.path.join(PIPES, beside))
     for name in (scope, beside):
@@ -66,16 +69,20 @@ def exchange(scope: str, beside: str) -> Reply:
     return {"serving": _identity(os.path.join(PIPES, scope))}
 
 
-def discard(scope: str, beside: str, main: str) -> Reply:
-    """Remove what a switch needed, and tell what serves: its pipe, and whether anybody listens."""
+def discard(scope: str, beside: str, probes: str) -> Reply:
+    """Remove what a switch needed, and tell what serves: its pipe, and whether anybody listens.
+
+    :param probes: pattern of the names of all switches' storlets.
+    :returns: also why some of these are ``left``: sandboxes may write there at any time.
+    """
     _remove(os.path.join(PIPES, beside))
-    _remove(os.path.join(STORLETS, scope, main))
+    left = _remove_probes(os.path.join(STORLETS, scope), probes)
     try:
         # Whoever is busy does.
         os.close(Channel(scope).tell(FACTORY, "PING"))
-        return {"factory": _factory(scope), "listens": True}
+        return {"factory": _factory(scope), "listens": True, "left": left}
     except Unanswered:
-        return {"factory": 0, "listens": False}
+        return {"factory": 0, "listens": False, "left": left}
 
 
 def answers(pipes: str, patience: float = 0) -> Reply:
@@ -121,14 +128,7 @@ def _place(scope: str, main: str, file: str, source: bytes) -> None:
     with contextlib.ExitStack() as files:
         parent = os.open(scope, flags)
         files.callback(os.close, parent)
-        for left in reversed(range(ATTEMPTS)):
-            _remove(os.path.join(scope, main))
-            try:
-                os.mkdir(main, 0o755, dir_fd=parent)
-                break
-            except FileExistsError:
-                if not left:
-                    raise
+        os.mkdir(main, 0o755, dir_fd=parent)
         directory = os.open(main, flags, dir_fd=parent)
         files.callback(os.close, directory)
         wanted = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
@@ -136,9 +136,24 @@ def _place(scope: str, main: str, file: str, source: bytes) -> None:
             target.write(source)
 
 
-def _remove(path: str) -> None:
+def _remove_probes(scope: str, probes: str) -> str:
+    """Remove storlets of switches as far as possible, and return why some are left."""
+    try:
+        names = [name for name in os.listdir(scope) if re.fullmatch(probes, name)]
+        _remove(*(os.path.join(scope, name) for name in names[:MOST]), seconds=REMOVAL)
+    except FileNotFoundError:
+        return ""
+    except (OSError, subprocess.TimeoutExpired) as exc:
+        return str(exc)[:MESSAGE]
+    return ""
+
+
+def _remove(*paths: str, seconds: float | None = None) -> None:
     # However deep a sandbox has made it, and without following its links.
-    subprocess.run(["rm", "-rf", "--", path], check=True, stderr=subprocess.DEVNULL)
+    argv = ["rm", "-rf", "--", *paths]
+    done = subprocess.run(argv, stderr=subprocess.PIPE, timeout=seconds, check=False)
+    if done.returncode:
+        raise OSError(done.stderr.decode(errors="replace")[:MESSAGE].strip())
 
 
 def _factory(pipes: str) -> int:

@@ -60,8 +60,9 @@ class Daemon:
         return order | ({"daemon_language_version": self.version} if self.version else {})
 
 
-#: The daemon that the probe needs.
-PROBE = Daemon(probe.MAIN, 0, "python", "", "DEBUG", 1)
+def of_probe(main: str) -> Daemon:
+    """Return the daemon that a probe needs."""
+    return Daemon(main, 0, "python", "", "DEBUG", 1)
 
 
 def running(engine: containers.Engine, container: str) -> Mapping[str, Daemon]:
@@ -81,7 +82,7 @@ def found(lines: Iterable[str]) -> Mapping[str, Daemon]:
         numbers = line.split(None, 2)
         if len(numbers) == 3 and numbers[0].isdigit() and numbers[1].isdigit():
             daemon = _parsed(int(numbers[0]), numbers[2])
-            if daemon and daemon.name != probe.MAIN:
+            if daemon and not probe.is_name(daemon.name):
                 all_daemons[daemon.pid] = (int(numbers[1]), daemon)
     first = [each for parent, each in all_daemons.values() if parent not in all_daemons]
     return {each.name: each for each in first[:MOST]}

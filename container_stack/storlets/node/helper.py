@@ -51,13 +51,17 @@ def beside(scope: str) -> str:
 
 
 class Helper:
-    """The helper of one account on one node."""
+    """The helper of one account on one node, for one switch.
+
+    :ivar probe: main class of the storlet that a new sandbox is tried with.
+    """
 
     def __init__(self, engine: containers.Engine, container: str, scope: str) -> None:
         self._engine = engine
         self._container = container
         self._program = program()
         self._names = {"scope": scope, "beside": beside(scope)}
+        self.probe = probe.new_name()
         self._user = "0"
         self._talks = contextlib.ExitStack()
         self._talk: engine_talk.Conversation | None = None
@@ -84,8 +88,9 @@ class Helper:
 
     def prepare(self) -> str:
         """Make the directory beside anew, with what the probe needs, and return its identity."""
-        files = {"main": probe.MAIN, "file": probe.FILE, "source": probe.SOURCE.decode()}
-        return str(self.ask("prepare", 60, **files, **self._names)["identity"])
+        files = {"file": probe.file(self.probe), "source": probe.SOURCE.decode()}
+        answer = self.ask("prepare", 60, main=self.probe, **files, **self._names)
+        return str(answer["identity"])
 
     def exchange(self) -> str:
         """Let the account's directory of pipes and the one beside change places.
@@ -99,16 +104,18 @@ class Helper:
             return str(self.look()["serving"])
 
     def discard(self) -> int:
-        """Remove the directory beside and what the probe needed.
+        """Remove the directory beside and what probes needed, also those of killed switches.
 
         :returns: what tells the pipe that serves from others; 0 when nobody listens there.
         """
         try:
-            found = self.ask("discard", 30, main=probe.MAIN, **self._names)
+            found = self.ask("discard", 30, probes=probe.NAMES, **self._names)
         except exceptions.CommandFailed as exc:
             # Most likely a sandbox that serves is busy.
             LOG.warning("Directories can't be removed: %(why)s", {"why": exc})
             return UNKNOWN
+        if found["left"]:
+            LOG.warning("Probes stay until the next switch: %(why)s", {"why": found["left"]})
         return int(found["factory"]) if found["listens"] else 0
 
     def has_begun_all(self, pipes: str) -> bool:

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from container_stack import exceptions
 from container_stack.host import containers
-from container_stack.storlets.node import daemons, probe, sandbox, settle, warm
+from container_stack.storlets.node import daemons, sandbox, settle, warm
 from container_stack.storlets.node import helper as helpers
 from container_stack.storlets.node.place import Place, Target
 
@@ -85,7 +85,7 @@ def _change(place: Place, target: Target, helper: helpers.Helper) -> bool:
 def sweep(place: Place) -> None:
     """Bring to an end what a killed switch left, whichever way is the shorter one.
 
-    Directories that it left are reused by the next one, and so nothing is done for them alone.
+    Directories that it left the next one removes, and so nothing is done for them alone.
     """
     begun = any(each.name.startswith(place.ours) for each in place.sandboxes())
     if not begun and not place.engine.list({helpers.LABEL: place.scope}):
@@ -145,16 +145,17 @@ def _tried(
 
     :returns: what tells the sandbox's pipe from others, and what was started.
     """
+    probing = daemons.of_probe(helper.probe)
     with contextlib.ExitStack() as stack:
         running = warm.running(place, old)
         if running:
             # Its own way of starting storlets takes a second each, and the others show it works.
-            stack.enter_context(_probe_started(place, new))
+            stack.enter_context(_probe_started(place, new, probing))
         try:
             _await_answer(place, helper, new)
             warmed = warm.copy(place, helper, old, {}, strict=target.strict, rounds=1)
-            order = None if running else {**daemons.PROBE.order(), "again": False}
-            answer = helper.ask("probe", PROBE, pipes=place.beside, main=probe.MAIN, daemon=order)
+            order = None if running else {**probing.order(), "again": False}
+            answer = helper.ask("probe", PROBE, pipes=place.beside, main=probing.name, daemon=order)
             if answer["failure"]:
                 raise exceptions.ProbeFailed(f"The new sandbox can't be used: {answer['failure']}.")
             warmed = warm.copy(place, helper, old, warmed, strict=target.strict)
@@ -165,18 +166,13 @@ def _tried(
 
 
 @contextlib.contextmanager
-def _probe_started(place: Place, new: str) -> Iterator[None]:
+def _probe_started(place: Place, new: str, daemon: daemons.Daemon) -> Iterator[None]:
     """Run the probe's daemon in the new sandbox."""
-    daemon = daemons.PROBE
     argv = [
         *("/usr/bin/python3", "-m", "storlets.agent.daemon", daemon.name),
         *(f"{sandbox.CHANNELS}/{daemon.name}", daemon.level, str(daemon.pool), "probe"),
     ]
-    path = {
-        "PYTHONPATH": f"{sandbox.PYTHONPATH}:{sandbox.STORLETS}/{daemon.name}",
-        # To keep its bytecode Python would put back the directory that was removed meanwhile.
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
+    path = {"PYTHONPATH": f"{sandbox.PYTHONPATH}:{sandbox.STORLETS}/{daemon.name}"}
 
     def run() -> None:
         # If it doesn't run, the probe says so.
