@@ -36,6 +36,7 @@ _ACTIONS: Mapping[str, Callable[[brick_wire.Request], brick_target.Reply]] = {
     "connect": brick_target.connect,
     "resize": brick_target.resize,
     "disconnect": brick_target.disconnect,
+    "abandon": brick_target.abandon,
 }
 
 
@@ -73,11 +74,6 @@ class _Job:
             time.sleep(2.0 ** (attempt - 2) if attempt > 1 else 0)
             _work(request, answer)
         self.ended = os.pidfd_open(self._pid)
-
-    @property
-    def is_awaited(self) -> bool:
-        """Tell whether somebody is to be answered."""
-        return self._answer is not None
 
     def reap(self) -> bool:
         """Clean up after the process; tell whether it did what was asked."""
@@ -153,10 +149,10 @@ class _Helper:
     def _reap(self, job: _Job) -> None:
         self._selector.unregister(job.ended)
         good, request = job.reap(), job.request
-        if request.action == "disconnect":
-            if good:
-                self._attached.pop(request.key, None)
-            elif not job.is_awaited and job.attempt < ATTEMPTS:
+        if request.action == "disconnect" and good:
+            self._attached.pop(request.key, None)
+        elif request.action == "abandon":
+            if not good and job.attempt < ATTEMPTS:
                 self._start(request, None, job.attempt + 1)
         elif request.key in self._attached and (
             self._control.fileno() < 0 or (request.action == "connect" and not good)
@@ -170,7 +166,7 @@ class _Helper:
 
     def _detach(self, key: str) -> None:
         request = self._attached.pop(key)
-        self._start(dataclasses.replace(request, action="disconnect"), None)
+        self._start(dataclasses.replace(request, action="abandon"), None)
 
 
 def _work(request: brick_wire.Request, answer: socket.socket | None) -> None:

@@ -27,7 +27,7 @@ def write(request: brick_wire.Request, portal: str) -> None:
     values = {
         # Once: the other portals have their turn, too.
         "node.session.initial_login_retry_max": "1",
-        "node.conn[0].timeo.login_timeout": str(max(1, min(15, whole // 4))),
+        "node.conn[0].timeo.login_timeout": str(request.login),
         "node.session.timeo.replacement_timeout": str(min(FAIL_OVER, whole) if several else whole),
         "node.session.scan": "manual",
     }

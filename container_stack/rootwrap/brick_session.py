@@ -60,6 +60,21 @@ def need_kernel() -> None:
         )
 
 
+def await_daemon() -> None:
+    """Wait until iscsid has read what others asked it before.
+
+    It takes connections in their order, one at a time, and drops one that asks for nothing.
+    """
+    with (
+        contextlib.suppress(ConnectionError),
+        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel,
+    ):
+        channel.connect("\0" + DAEMON.removeprefix("@"))
+        channel.shutdown(socket.SHUT_WR)
+        while channel.recv(4096):
+            continue
+
+
 def multipathd() -> str:
     """Return what multipathd says of itself.
 

@@ -104,6 +104,21 @@ def disconnect(request: brick_wire.Request) -> Reply:
         return {}, []
 
 
+def abandon(request: brick_wire.Request) -> Reply:
+    """Do the same for who went, or was killed in the middle of connecting. Idempotent.
+
+    iscsid may still have the login of a process that was killed before it, or under way.
+    """
+    with _door(request.iqn) as marker:
+        if marker.exists():
+            brick_session.await_daemon()
+            deadline = time.monotonic() + request.login
+            while not brick_session.sessions(request.iqn) and time.monotonic() < deadline:
+                time.sleep(0.05)
+            _leave(request, marker)
+        return {}, []
+
+
 def _share(request: brick_wire.Request, holder: int) -> str:
     """Return the path of the device if another has it open, else nothing.
 

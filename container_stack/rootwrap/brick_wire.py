@@ -12,8 +12,9 @@ import re
 
 from container_stack import exceptions
 
-#: What can be asked for: what this host has; an open device; the size after growth; its end.
-ACTIONS = ("check", "connect", "resize", "disconnect")
+#: What can be asked for: what this host has; an open device; the size after growth; its end; its
+#: end where a connect was killed.
+ACTIONS = ("check", "connect", "resize", "disconnect", "abandon")
 #: Seconds for a host's own part unless told otherwise.
 HOST = 20.0
 #: Bytes that one message has at most.
@@ -75,6 +76,11 @@ class Request:
     def deadline(self) -> float:
         """Seconds after which it is given up."""
         return self.timeout + self.host
+
+    @property
+    def login(self) -> int:
+        """Seconds in which one portal must have let us in."""
+        return max(1, min(15, int(self.timeout) // 4))
 
     def encode(self) -> bytes:
         """Return it as a message."""
