@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# run-tests.sh [--fast | SECTION...]: run the tests, from a bare Debian machine if need be.
+# run-tests.sh [--keep-going] [--fast | SECTION...]: run the tests, from a bare Debian machine if need be.
 #
 #   lint        ruff, mypy, import-linter, generated files, documentation, release notes, shellcheck
 #   unit        tests/unit: no engine, no root
@@ -13,8 +13,8 @@
 #   bench-smoke benchmarks/: that they run; their ratios are shown
 #
 # Without SECTION all of them; --fast: without guest, demo, acceptance and benchmarks. What doesn't
-# disturb each other runs side by side; after the first failure nothing more is started. Reports in
-# JUnit's format go to $CONTAINER_STACK_WORK/reports. It ends with a table, and fails if anything is
+# disturb each other runs side by side; after the first failure nothing more is started, unless told
+# to keep going. Reports in JUnit's format go to $CONTAINER_STACK_WORK/reports. It ends with a table, and fails if anything is
 # left behind.
 
 # shellcheck source=lib.sh
@@ -22,7 +22,7 @@
 
 # The lanes of a line run side by side, the sections of a lane one after the other. The quickest to
 # fail come first, and what is measured runs alone. The guest has one core; the rest the other.
-PHASES=("lint unit" "guest contract,functional,examples,acceptance" "demo" "bench-smoke")
+PHASES=("lint unit" "guest,contract functional,examples,acceptance" "demo" "bench-smoke")
 FAST="lint unit contract functional examples"
 
 section_lint() {
@@ -82,9 +82,9 @@ check() {
     return "$status"
 }
 
-# run_lane SECTION...: run them one after the other, up to the first that fails.
+# run_lane SECTION...: run them one after the other, up to the first that fails unless told to go on.
 run_lane() {
-    local section start status result
+    local section start status result failed=0
     for section; do
         start=$SECONDS status=0
         say "--- $section ---"
@@ -92,8 +92,10 @@ run_lane() {
         if [ "$status" -eq 0 ]; then result=passed; else result="FAILED ($status)"; fi
         echo "$result $((SECONDS - start)) s" >"$RUN/result.$section"
         say "--- $section: $(cat "$RUN/result.$section") ---"
-        [ "$status" -eq 0 ] || return "$status"
+        [ "$status" -eq 0 ] || failed=$status
+        [ "$failed" -eq 0 ] || [ "$keep_going" = yes ] || break
     done
+    return "$failed"
 }
 
 # run_phase LANE...: run them side by side, show each one's output when it ends; fail if one does.
@@ -139,6 +141,8 @@ left_behind() {
     printf '    %s\n' "${left[@]}"
 }
 
+GIVEN=("$@") keep_going=no
+if [ "${1:-}" = --keep-going ]; then keep_going=yes && shift; fi
 read -ra ALL <<<"${PHASES[*]//,/ }"
 case ${1:-} in
     "") SECTIONS=("${ALL[@]}") ;;
@@ -150,8 +154,8 @@ for section in "${SECTIONS[@]}"; do
 done
 has() { in_list "$1" "${SECTIONS[@]}"; }
 
-become_root "$@"
-leave_chroot "$@"
+become_root "${GIVEN[@]}"
+leave_chroot "${GIVEN[@]}"
 begin run-tests
 cd "$ROOT"
 needed=(python3-venv pgrep losetup mkfs.xfs mkfs.ext4 mkfs.btrfs sudo ip lvm tgtd iscsi-inq)
@@ -181,7 +185,8 @@ for phase in "${PHASES[@]}"; do
         [ -z "$chosen" ] || lanes+=("${chosen#,}")
     done
     [ ${#lanes[@]} -gt 0 ] || continue
-    run_phase "${lanes[@]}" || { failed=1; break; }
+    run_phase "${lanes[@]}" || failed=1
+    [ "$failed" -eq 0 ] || [ "$keep_going" = yes ] || break
 done
 if left_behind; then failed=1; else say "nothing is left behind"; fi
 for section in "${ALL[@]}"; do
