@@ -5,7 +5,8 @@
 
     rest        all of it: the sockets, started and stopped
     api         one application per driver, and one for the cluster
-    volumes     what can be asked of volumes; cluster, of nodes
+    volumes     what can be asked of volumes; cluster, of nodes;
+                drivers, of the daemon
     seed        how 0.3 puts its answers; later, how 2016 and after did
     body        what clients send, whichever they speak
     openapi     the interface, described for machines

@@ -59,7 +59,7 @@ def refuse(
         say(response, falcon.HTTP_404, "404 page not found")
     elif isinstance(exc, falcon.HTTPError):
         response.set_headers(exc.headers or {})
-        say(response, exc.status, exc.title or "The request can't be read.")
+        say(response, falcon.code_to_http_status(exc.status_code), exc.title or "Bad request")
     elif isinstance(exc, Refused):
         say(response, falcon.HTTP_400, str(exc))
     elif isinstance(exc, exceptions.ContainerStackError):

@@ -11,6 +11,7 @@ import falcon
 from container_stack.drivers.osd import (
     answers,
     cluster,
+    drivers,
     forms,
     later,
     openapi,
@@ -19,6 +20,8 @@ from container_stack.drivers.osd import (
     volumes,
 )
 from container_stack.volumes import registry, service
+
+App = falcon.App[falcon.Request, falcon.Response]
 
 #: Of this interface.
 VERSION = "v1"
@@ -95,20 +98,7 @@ class Events:
         answers.put(response, [forms.event(each) for each in found])
 
 
-class Drivers:
-    """/v1/drivers of the cluster's socket; not in the original."""
-
-    def __init__(self, services: Mapping[str, service.VolumeService]) -> None:
-        self._services = services
-
-    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Return the drivers that are served, with what they can do."""
-        answers.put(response, [_driver(name, self._services[name]) for name in self._services])
-
-
-def driver(
-    of: service.VolumeService, remembered: registry.Registry, nodes: cluster.Cluster
-) -> falcon.App:
+def driver(of: service.VolumeService, remembered: registry.Registry, nodes: cluster.Cluster) -> App:
     """Return the application of one driver's volumes.
 
     Both kinds of paths lead to the same resources; they differ in the words of their answers.
@@ -134,13 +124,10 @@ def driver(
     return app
 
 
-def nodes(
-    of: cluster.Cluster,
-    services: Mapping[str, service.VolumeService],
-    more: Mapping[str, object],
-) -> falcon.App:
+def nodes(of: cluster.Cluster, known: drivers.Drivers, more: Mapping[str, object]) -> App:
     """Return the application of the cluster.
 
+    :param known: the drivers of this host.
     :param more: resources at other paths, such as /metrics.
     """
     app = _app(openapi.CLUSTER, Running())
@@ -157,31 +144,17 @@ def nodes(
     app.add_route(base + "/shutdown", cluster.Shutdown(of))
     app.add_route(base + "/shutdown/{node_id}", cluster.Shutdown(of))
     app.add_route("/cluster/versions", Versions())
-    app.add_route("/v1/drivers", Drivers(services))
+    app.add_route("/v1/drivers", known)
     app.add_route("/v1/events", Events(of.registry))
     for path, resource in more.items():
         app.add_route(path, resource)
     return app
 
 
-def _app(described: dict[str, Any], running: Running) -> falcon.App:
+def _app(described: dict[str, Any], running: Running) -> App:
     app = falcon.App(media_type=answers.TEXT, middleware=[running])
     app.req_options.strip_url_path_trailing_slash = True
-    app.add_error_handler(Exception, answers.refuse)
+    for kind in (Exception, falcon.HTTPError):  # falcon has an own handler for its errors
+        app.add_error_handler(kind, answers.refuse)
     app.add_route("/v1/openapi.json", openapi.Document(described))
     return app
-
-
-def _driver(name: str, of: service.VolumeService) -> forms.Json:
-    can = of.capabilities
-    return {
-        "name": name,
-        "kind": int(can.kind),
-        "filesystems": list(can.filesystems),
-        "shared": can.shared,
-        "limits": can.limits,
-        "snapshots": can.snapshots,
-        "grow": can.grow,
-        "restore": can.restore,
-        "stats": can.stats,
-    }

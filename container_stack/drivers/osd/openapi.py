@@ -20,7 +20,7 @@ _FLAG: Schema = {"type": "boolean"}
 _ID: Schema = {"type": "string", "format": "uuid"}
 
 
-def _object(required: tuple[str, ...] = (), **properties: Schema) -> Schema:
+def _object(*required: str, **properties: Schema) -> Schema:
     return {"type": "object", "properties": properties, "required": list(required)}
 
 
@@ -62,18 +62,19 @@ _ACTIONS: dict[str, Schema] = {
 }
 _BODIES: dict[str, tuple[Schema, Schema]] = {
     "create": (
-        _object(("locator", "spec"), locator=_LOCATOR, source=_SOURCE, spec=_SPEC),
-        _object(("locator", "spec"), locator=_LATER_LOCATOR, source=_object(), spec=_LATER_SPEC),
+        _object("locator", "spec", locator=_LOCATOR, source=_SOURCE, spec=_SPEC),
+        _object("locator", "spec", locator=_LATER_LOCATOR, source=_object(), spec=_LATER_SPEC),
     ),
     "change": (
         _object(**_ACTIONS, locator=_LOCATOR, spec=_SPEC),
         _object(action=_object(**_ACTIONS), locator=_LATER_LOCATOR, spec=_LATER_SPEC),
     ),
     "snapshot": (
-        _object(("id",), id=_ID, locator=_LOCATOR, readonly=_FLAG),
-        _object(("id",), id=_ID, locator=_LATER_LOCATOR, readonly=_FLAG),
+        _object("id", id=_ID, locator=_LOCATOR, readonly=_FLAG),
+        _object("id", id=_ID, locator=_LATER_LOCATOR, readonly=_FLAG),
     ),
 }
+_DRIVER = _object("name", name=_WORD, options=_TEXTS)
 _LISTS = ("Name", "Label", "ConfigLabel", "VolumeID", "After", "Limit")
 _PARAMETERS: dict[str, Schema] = {
     "Label": {"type": "string", "description": "A JSON object; each key with its value."},
@@ -214,7 +215,10 @@ CLUSTER = _document(
             "put": _operation("Nothing", {}, path=("node_id",), errors=(501,))
         },
         "/cluster/versions": _get("Versions of the interface"),
-        "/v1/drivers": _get("Drivers"),
+        "/v1/drivers": {
+            **_get("Drivers"),
+            "post": _operation("Add a driver", {}, body=_DRIVER),
+        },
         "/v1/events": {"get": _EVENTS},
     },
 )

@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self
 
-from container_stack.drivers.osd import api, cluster, servers, tls
+from container_stack.drivers.osd import api, cluster, drivers, servers, tls
 from container_stack.volumes import ownership, registry, service
 
 #: Of a path that reads, which reads from devices or servers all the same.
@@ -56,6 +56,9 @@ class Settings:
 class Rest:
     """The interface of one daemon.
 
+    :param services: by the drivers' names.
+    :param backends: what each driver's backend is called, where that isn't its own name.
+    :param add: makes one more driver, and calls :meth:`serve`.
     :param more: falcon resources that the cluster's socket serves, too, by path: /metrics.
     :param inherited: sockets that listen already, by path, as systemd hands them over.
     """
@@ -67,18 +70,21 @@ class Rest:
         owner: ownership.Ownership,
         settings: Settings,
         *,
+        backends: Mapping[str, str] | None = None,
+        add: drivers.Add | None = None,
         more: Mapping[str, object] | None = None,
         inherited: Mapping[str, socket.socket] | None = None,
     ) -> None:
         self._settings = settings
         self._inherited = inherited or {}
-        nodes = cluster.Cluster(settings.cluster_id, remembered, owner)
+        self._nodes = cluster.Cluster(settings.cluster_id, remembered, owner)
+        known = drivers.Drivers(services, backends or {}, add)
         #: Applications by the path below which TCP serves them.
         self.applications: dict[str, servers.Application] = {
-            f"/driver/{name}": api.driver(each, remembered, nodes)
+            f"/driver/{name}": api.driver(each, remembered, self._nodes)
             for name, each in services.items()
         }
-        self.applications["/cluster"] = api.nodes(nodes, services, more or {})
+        self.applications["/cluster"] = api.nodes(self._nodes, known, more or {})
         self._undo = contextlib.ExitStack()
         self._front: tls.Front | None = None
 
@@ -99,6 +105,16 @@ class Rest:
                 self._serve_tcp(self._settings.tcp, undo)
             self._undo = undo.pop_all()
         return self
+
+    def serve(self, of: service.VolumeService) -> None:
+        """Serve one more driver until the stop.
+
+        :raises HostNotReady: its socket can't be made.
+        """
+        name = f"/driver/{of.driver}"
+        application = api.driver(of, self._nodes.registry, self._nodes)
+        self._undo.callback(self._server(application, self._path(name)).start().stop)
+        self.applications[name] = application
 
     def stop(self) -> None:
         """Finish what was asked for, for some seconds, and serve no more; idempotent."""
@@ -145,7 +161,7 @@ class Below:
     def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         """Answer as WSGI wants it."""
         path = environ["PATH_INFO"]
-        for base, application in self._applications.items():
+        for base, application in list(self._applications.items()):
             if path.startswith(base + "/"):
                 environ["SCRIPT_NAME"] = environ.get("SCRIPT_NAME", "") + base
                 environ["PATH_INFO"] = path[len(base) :]

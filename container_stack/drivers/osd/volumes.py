@@ -12,7 +12,7 @@ import falcon
 
 from container_stack import exceptions
 from container_stack.drivers.osd import answers, body, forms
-from container_stack.volumes import model, service
+from container_stack.volumes import model, service, uses
 
 #: What the original says where there is nothing to delete.
 _GONE = "Key not found"
@@ -108,9 +108,19 @@ class Volume(Resource):
         if change.mount == body.ON:
             path = self._service.mount(volume_id, path)
         elif change.mount == body.OFF:
-            self._service.unmount(volume_id, path)
+            self._unmount(volume_id, path)
         done = dataclasses.replace(change, device_path=device, mount_path=path)
         return done, self._service.get(volume_id)
+
+    def _unmount(self, volume_id: str, path: str) -> None:
+        """Unmount it; to the service, that is done where it isn't mounted, to the original not."""
+        before = self._uses(volume_id)
+        self._service.unmount(volume_id, path)
+        if self._uses(volume_id) == before:
+            raise exceptions.InvalidRequest(f"Device {volume_id} not mounted")
+
+    def _uses(self, volume_id: str) -> list[uses.Use]:
+        return [use for use in self._service.uses() if use.volume_id == volume_id]
 
     def _describe(self, volume_id: str, change: body.Change) -> None:
         now = self._service.get(volume_id)
