@@ -40,6 +40,11 @@ class VolumeService:
         return self._driver.name
 
     @property
+    def node_id(self) -> str:
+        """This node's id."""
+        return self._driver.node_id
+
+    @property
     def backend(self) -> keepers.Backend:
         """Who keeps the volumes."""
         return self._driver.backend
