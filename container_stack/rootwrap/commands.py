@@ -504,12 +504,17 @@ BRICK = Command("brick", "container-stack-brick", own=True)
 
 ATTACH = (BRICK,)
 
+# Losing the right to volumes ------------------------------------------------------------------
+
+# Kills who uses what is mounted there, and unmounts it: see container_stack.rootwrap.fence.
+OSD_FENCE = Command("osd_fence", "container-stack-fence {tree:tree}", own=True)
+
 # What each driver may do, one filters file each ---------------------------------------------
 
 DRIVERS: Mapping[str, tuple[Command, ...]] = {
     "glance": ATTACH,
     "manila": (*LOOP, *FILESYSTEM, *LVM, *NETWORK),
-    "osd": (*LOOP, *VOLUMES, *LVM, *BTRFS),
+    "osd": (*LOOP, *VOLUMES, *LVM, *BTRFS, OSD_FENCE),
 }
 
 
