@@ -51,7 +51,7 @@ class Records:
     def all(self) -> dict[str, Record]:
         """Return all records by name, sorted, without those that can't be read."""
         found = {}
-        for name in self._names():
+        for name in self.names():
             try:
                 record = self.read(name)
             except exceptions.InvalidRequest as exc:
@@ -60,6 +60,14 @@ class Records:
             if record is not None:
                 found[name] = record
         return found
+
+    def names(self) -> list[str]:
+        """Return the names of all records, sorted."""
+        try:
+            names = os.listdir(self.directory)
+        except FileNotFoundError:
+            return []
+        return sorted(name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX))
 
     def write(self, name: str, record: Record) -> None:
         """Write a record in one step."""
@@ -87,13 +95,6 @@ class Records:
             names = [n.removesuffix(ends) for n in os.listdir(self.directory) if n.endswith(ends)]
             return [name for name in names if not os.path.exists(self.path(name))]
         return []
-
-    def _names(self) -> list[str]:
-        try:
-            names = os.listdir(self.directory)
-        except FileNotFoundError:
-            return []
-        return sorted(name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX))
 
     def _sync(self) -> None:
         if not self._durable:

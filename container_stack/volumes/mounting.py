@@ -78,9 +78,11 @@ class Mounting:
         # It may have taken long enough for this node to have lost its right to the volume.
         self._driver.ownership.check()
         held = self._uses.put(held.more(path, holder))
-        self._tell(held)
+        self.tell(held)
 
     def _mount(self, held: uses.Held, path: str) -> None:
+        # After the record is written: who fences this node sees one, or we see that it is fenced.
+        self._driver.ownership.check()
         self._driver.backend.mount(held.volume_id, path, read_only=held.read_only)
 
     def _take_back(
@@ -106,7 +108,7 @@ class Mounting:
                 held = self._attach(self._uses.put(held), formatted=False)
                 self._driver.ownership.check()
                 held = self._uses.put(dataclasses.replace(held, attached=True))
-                self._tell(held)
+                self.tell(held)
         self._driver.note("attach", volume_id, held.device)
         return held.device
 
@@ -145,7 +147,7 @@ class Mounting:
                 raise exceptions.Busy(f"Volume {held.name} is mounted: unmount it first.")
             try:
                 self._attach(self._uses.put(held), formatted=False)
-                self._format(self._driver.usable(volume_id), filesystem)
+                self._format(self._driver.get(volume_id), filesystem)
             finally:
                 self.settle(volume_id)
         self._driver.note("format", volume_id, filesystem)
@@ -178,7 +180,7 @@ class Mounting:
         )
         self._blocks().format(volume.id, wanted)
         if volume.format != wanted:
-            self._driver.registry.update(volume.id, format=wanted)
+            self._driver.registry.update(volume.id, fence=volume.fence, format=wanted)
 
     # Undoing --------------------------------------------------------------------------------
 
@@ -198,8 +200,10 @@ class Mounting:
         held = self.end(volume_id)
         if held is None:
             return
-        with contextlib.suppress(exceptions.Busy):
-            self._tell(held)
+        # Who releases a file volume says all there is to say.
+        if held.settled or isinstance(self._driver.backend, backend.BlockBackend):
+            with contextlib.suppress(exceptions.Busy):
+                self.tell(held)
         if held.settled:
             return
         self._driver.ownership.release(volume_id)
@@ -231,9 +235,18 @@ class Mounting:
             held = self._uses.put(dataclasses.replace(held, device=""))
         return held
 
+    def settle_later(self) -> None:
+        """Undo, and tell the registry, what couldn't be undone or told when it was due."""
+        for held in self._uses.all():
+            if held.settled and held.volume_id not in self._untold:
+                continue
+            lock = self._driver.locks.hold(held.volume_id, wait=False)
+            with contextlib.suppress(exceptions.Busy), lock:  # somebody is at it
+                self.settle_quietly(held.volume_id)
+
     # The registry ---------------------------------------------------------------------------
 
-    def _tell(self, held: uses.Held) -> None:
+    def tell(self, held: uses.Held) -> None:
         """Tell the registry what is mounted here; if it can't be told now, it is later.
 
         :raises Busy: another node has come to own the volume.
@@ -252,5 +265,6 @@ class Mounting:
             self._untold.add(held.volume_id)
         except exceptions.NotFound:
             LOG.warning("%(volume)s is in use and unknown", {"volume": held.volume_id})
+            self._untold.discard(held.volume_id)
         else:
             self._untold.discard(held.volume_id)

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Volumes of one driver: what the REST API, the Docker plugin and the command line call."""
 
+import datetime
 from collections.abc import Mapping, Sequence
 
+from container_stack import exceptions
 from container_stack.volumes import backend as keepers
+from container_stack.volumes import changes, lives, model, mounting, recovery, uses
 from container_stack.volumes import driver as drivers
-from container_stack.volumes import lives, model, mounting, uses
 from container_stack.volumes import ownership as owners
 from container_stack.volumes import registry as registries
+from container_stack.volumes import upkeep as upkeeps
 
 
 class VolumeService:
@@ -33,6 +36,9 @@ class VolumeService:
         self._driver = drivers.Driver(driver, backend, registry, ownership, state_dir)
         self._mounting = mounting.Mounting(self._driver)
         self._lives = lives.Lives(self._driver)
+        self._changes = changes.Changes(self._driver)
+        self._recovery = recovery.Recovery(self._driver, self._mounting, self._lives)
+        self._upkeep = upkeeps.Upkeep(self._driver, self._mounting, self._lives, self._recovery)
 
     @property
     def driver(self) -> str:
@@ -61,6 +67,7 @@ class VolumeService:
         """
         self._mounting.places.prepare()
         self._driver.backend.start()
+        self._recovery.start()
 
     def stop(self) -> None:
         """Let go of what isn't needed any more; mounts stay as they are."""
@@ -117,6 +124,55 @@ class VolumeService:
         """Return the volumes that a query wants, by name."""
         return self._driver.registry.list(self.driver, query)
 
+    def snapshot(
+        self,
+        volume_id: str,
+        name: str = "",
+        *,
+        labels: Mapping[str, str] = {},
+        read_only: bool = True,
+    ) -> model.Volume:
+        """Make a volume with the content that another has now, and return it.
+
+        :param name: "" means one made of the volume's.
+        :raises NotFound: there is no such volume.
+        :raises NotSupported: this backend makes no snapshots.
+        :raises AlreadyExists: the name is taken.
+        :raises Busy: another node uses the volume.
+        :raises NoSpace: nothing was made.
+        """
+        return self._lives.snapshot(volume_id, name, labels, read_only)
+
+    def restore(self, volume_id: str, snapshot_id: str) -> model.Volume:
+        """Give a volume the content and size of a snapshot of its own, which remains.
+
+        :raises NotFound: there is no such volume or snapshot.
+        :raises InvalidRequest: it is no snapshot of this volume.
+        :raises Busy: the volume is attached or mounted; nothing was changed.
+        """
+        return self._changes.restore(volume_id, snapshot_id)
+
+    def grow(self, volume_id: str, size: int) -> model.Volume:
+        """Give a volume a size in bytes, while it is mounted too; idempotent.
+
+        :raises InvalidRequest: it is larger, or read-only; nothing was changed.
+        :raises NoSpace: nothing was changed.
+        :raises NotSupported: this backend's volumes don't grow.
+        """
+        return self._changes.grow(volume_id, size)
+
+    def set_labels(self, volume_id: str, labels: Mapping[str, str | None]) -> model.Volume:
+        """Set labels, remove those that are None, and leave the others as they are."""
+        return self._changes.set_labels(volume_id, labels)
+
+    def set_schedule(self, volume_id: str, interval: int, keep: int) -> model.Volume:
+        """Let a volume be snapshot regularly.
+
+        :param interval: minutes; 0 means no more.
+        :param keep: scheduled snapshots of it that are kept.
+        """
+        return self._changes.set_schedule(volume_id, interval, keep)
+
     # Use ------------------------------------------------------------------------------------
 
     def mount(self, volume_id: str, path: str = "", *, holder: str = "") -> str:
@@ -165,6 +221,74 @@ class VolumeService:
         """
         self._mounting.format(volume_id, filesystem)
 
-    def uses(self) -> Sequence[uses.Use]:
-        """Return who uses what on this host, by the volumes' ids."""
-        return self._driver.uses.list()
+    def uses(self, volume_id: str = "") -> Sequence[uses.Use]:
+        """Return who uses what on this host, or this volume here, by the volumes' ids."""
+        return self._driver.uses.list(volume_id)
+
+    # Looking --------------------------------------------------------------------------------
+
+    def stats(self, volume_id: str) -> model.Stats:
+        """Return what a volume's device did.
+
+        :raises NotSupported: nobody knows.
+        """
+        if not isinstance(self.backend, keepers.Counting):
+            raise exceptions.NotSupported(drivers.NOT_SUPPORTED)
+        return self.backend.stats(self._driver.usable(volume_id).id)
+
+    def usage(self, volume_id: str) -> model.Usage:
+        """Return what a volume's data take now."""
+        return self.backend.usage(self._driver.usable(volume_id).id)
+
+    def samples(
+        self, volume_id: str, *, since: datetime.datetime | None = None, limit: int = 500
+    ) -> Sequence[model.Sample]:
+        """Return what a volume's data took, the oldest first."""
+        return self._driver.registry.samples(self.get(volume_id).id, since=since, limit=limit)
+
+    def alerts(self, volume_id: str = "") -> Sequence[model.Alert]:
+        """Return the standing alerts of a volume, or of all of this driver, the newest first."""
+        if volume_id:
+            return self._driver.registry.alerts(self.get(volume_id).id)
+        ours = {volume.id for volume in self.list()}
+        found = self._driver.registry.alerts(limit=10_000)
+        return [alert for alert in found if alert.volume_id in ours]
+
+    def events(
+        self, volume_id: str = "", *, after: int = 0, limit: int = 100
+    ) -> Sequence[model.Event]:
+        """Return what happened to this driver's volumes, or to one, the newest first."""
+        return self._driver.registry.events(
+            driver=self.driver, volume_id=volume_id, after=after, limit=limit
+        )
+
+    # Upkeep ---------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Do what is due: to be called each minute or so; never fails.
+
+        Scheduled snapshots, measurements, alerts, what failed before, mounts that were lost.
+        """
+        self._upkeep.run(datetime.datetime.now(datetime.UTC))
+
+    def reconcile(
+        self, live: Mapping[str, frozenset[str]] | None = None, *, grace: float = 150.0
+    ) -> Sequence[str]:
+        """End the uses of holders that live no more; mount again what lost its mount.
+
+        Docker's IDs are not its containers': a use lives if any container that lives has its path.
+
+        :param live: by container, the mount paths it has; None: nobody knows, so that all live.
+        :param grace: seconds after a mount in which its container needn't be seen yet: Docker
+            mounts volumes before it starts a container, and gives each up to two minutes.
+        :return: what was done, in words.
+        """
+        return self._recovery.reconcile(live, grace)
+
+    def fence(self) -> None:
+        """End every use of every volume here, and return when nothing is mounted any more.
+
+        Containers hold mounts of their own: who calls this kills them first. Ownership must say
+        already that this node may not serve, so that nothing new begins.
+        """
+        self._recovery.fence()

@@ -9,9 +9,9 @@ a volume without paths that isn't attached on its own account is to be detached 
 import dataclasses
 import functools
 import logging
+import os
 import time
 from collections.abc import Mapping
-from typing import Any
 
 from container_stack import exceptions
 from container_stack.host import records
@@ -97,6 +97,11 @@ class Held:
         """Return it without any use, so that all of it is to be undone."""
         return dataclasses.replace(self, attached=False, paths={path: {} for path in self.paths})
 
+    def rebooted(self) -> "Held":
+        """Return it as it is after a new start of the host: Docker mounts what it needs again."""
+        kept = {path: _of_nobody(holders) for path, holders in self.paths.items()}
+        return dataclasses.replace(self, paths=kept, device="")
+
 
 class Uses:
     """The records of one driver's volumes. For each volume one writer at a time.
@@ -108,14 +113,34 @@ class Uses:
 
     def __init__(self, directory: str) -> None:
         self._records = records.Records(directory, durable=False)
+        #: What was read, with the file's inode and time: each change makes a new file.
+        self._read: dict[str, tuple[tuple[int, int], Held]] = {}
 
     def get(self, volume_id: str) -> Held | None:
         """Return what this host has of a volume, if anything."""
         try:
-            return _held(volume_id, self._records.read(volume_id))
+            found = os.stat(self._records.path(volume_id))
+        except FileNotFoundError:
+            self._read.pop(volume_id, None)
+            return None
+        stamp, held = self._read.get(volume_id, (None, None))
+        if held is None or stamp != (found.st_ino, found.st_mtime_ns):
+            held = self._parse(volume_id)
+            if held is not None:
+                self._read[volume_id] = ((found.st_ino, found.st_mtime_ns), held)
+        return held
+
+    def _parse(self, volume_id: str) -> Held | None:
+        try:
+            record = self._records.read(volume_id)
         except exceptions.InvalidRequest as exc:
             LOG.warning("Nothing is known of who uses a volume: %(why)s", {"why": exc})
             return None
+        if record is None:
+            return None
+        names = {field.name for field in dataclasses.fields(Held)}
+        known = {name: value for name, value in record.items() if name in names}
+        return Held(**{"name": "", **known, "volume_id": volume_id})
 
     def put(self, held: Held) -> Held:
         """Remember what this host has, or is about to have."""
@@ -129,14 +154,15 @@ class Uses:
 
     def all(self) -> list[Held]:
         """Return what this host has, by the volumes' ids."""
-        found = (_held(each, record) for each, record in self._records.all().items())
+        found = (self.get(volume_id) for volume_id in self._records.names())
         return [held for held in found if held is not None]
 
-    def list(self) -> list[Use]:
-        """Return all uses, by the volumes' ids."""
+    def list(self, volume_id: str = "") -> list[Use]:
+        """Return all uses, or a volume's, by the volumes' ids."""
+        one = self.get(volume_id) if volume_id else None
         return [
             Use(held.volume_id, path, holder, count)
-            for held in self.all()
+            for held in (filter(None, [one]) if volume_id else self.all())
             for path, holders in sorted(held.paths.items())
             for holder, count in sorted(holders.items())
         ]
@@ -149,9 +175,5 @@ def boot_id() -> str:
         return file.read().strip()
 
 
-def _held(volume_id: str, record: Mapping[str, Any] | None) -> Held | None:
-    if record is None:
-        return None
-    names = {field.name for field in dataclasses.fields(Held)}
-    known = {name: value for name, value in record.items() if name in names}
-    return Held(**{"name": "", **known, "volume_id": volume_id})
+def _of_nobody(holders: Mapping[str, int]) -> Mapping[str, int]:
+    return {holder: count for holder, count in holders.items() if not holder}
