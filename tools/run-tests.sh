@@ -14,8 +14,8 @@
 #
 # Without SECTION all of them; --fast: without guest, demo, acceptance and benchmarks. What doesn't
 # disturb each other runs side by side; after the first failure nothing more is started, unless told
-# to keep going. Reports in JUnit's format go to $CONTAINER_STACK_WORK/reports. It ends with a table, and fails if anything is
-# left behind.
+# to keep going. Reports in JUnit's format go to $CONTAINER_STACK_WORK/reports. It ends with a
+# table, and fails if anything is left behind.
 
 # shellcheck source=lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
