@@ -77,7 +77,6 @@ class Listen:
     cert: str
     key: str
     token_file: str
-    ca: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -90,8 +89,6 @@ class Settings:
 
     drivers: tuple[Driver, ...]
     state_dir: str
-    driver_dir: str
-    cluster_dir: str
     plugin_dir: str
     group: str
     plugins: bool
@@ -110,23 +107,15 @@ class Settings:
         """This node's id."""
         return self.cluster.nodeid if self.cluster else socket.gethostname()
 
-    def driver_socket(self, name: str) -> str:
-        """Return the path of a driver's REST socket."""
-        return os.path.join(self.driver_dir, f"{name}.sock")
-
     def plugin_socket(self, name: str) -> str:
         """Return the path of a driver's socket for Docker."""
         return os.path.join(self.plugin_dir, f"{name}.sock")
 
-    @property
-    def cluster_socket(self) -> str:
-        """The path of the socket of what is no driver's."""
-        return os.path.join(self.cluster_dir, "osd.sock")
 
-
-def read(path: str) -> Settings:
+def read(path: str, extra: Iterable[Driver] = ()) -> Settings:
     """Return what a file says.
 
+    :param extra: drivers beside those of the file.
     :raises InvalidRequest: it can't be read or isn't understood; the text says where, and shows
         no value of a driver's.
     """
@@ -138,7 +127,7 @@ def read(path: str) -> Settings:
     try:
         if len(text) > MOST_BYTES:
             raise exceptions.InvalidRequest(f"it has more than {MOST_BYTES} bytes.")
-        return parse(text)
+        return parse(text, extra)
     except exceptions.InvalidRequest as exc:
         raise exceptions.InvalidRequest(f"{path}: {exc}") from exc
 
@@ -166,8 +155,6 @@ def settings(top: Mapping[str, Any], extra: Iterable[Driver] = ()) -> Settings:
     found.update({each.name: each for each in extra})
     values = _values("osd", top, options.OPTIONS)
     state_dir = values["state_dir"]
-    values["driver_dir"] = values["driver_dir"] or os.path.join(state_dir, "driver")
-    values["cluster_dir"] = values["cluster_dir"] or os.path.join(state_dir, "cluster")
     values["registry"] = values["registry"] or f"sqlite:///{state_dir}/osd.sqlite"
     values["root_helper"] = values["root_helper"] or executor.default_helper()
     result = Settings(

@@ -37,10 +37,6 @@ def _path(text: str) -> str:
     return os.path.normpath(text)
 
 
-def _optional_path(text: str) -> str:
-    return _path(text) if text else ""
-
-
 def _flag(text: str) -> bool:
     try:
         return _WORDS[text.lower()]
@@ -89,25 +85,12 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "state_dir",
         STATE_DIR,
-        "Directory of everything that the daemon keeps: sockets, mount points, records of what is "
-        "mounted, and what backends keep in files. Volumes are mounted below its ``mounts``. The "
-        "filters of rootwrap must have been made for it: ``container-stack rootwrap install "
+        "Directory of everything that the daemon keeps: its REST sockets ``driver/<driver>.sock`` "
+        "and ``cluster/osd.sock``, mount points below ``mounts``, records of what is mounted, and "
+        "what backends keep in files. It must be on a local disk. The filters of "
+        "rootwrap must have been made for it: ``container-stack rootwrap install "
         "--driver osd --state-dir``.",
         _path,
-    ),
-    Option(
-        "driver_dir",
-        "",
-        "Directory of the drivers' REST sockets, ``<driver>.sock``; default: ``driver`` in "
-        "state_dir.",
-        _optional_path,
-    ),
-    Option(
-        "cluster_dir",
-        "",
-        "Directory of the REST socket ``osd.sock`` for the cluster; default: ``cluster`` in "
-        "state_dir.",
-        _optional_path,
     ),
     Option(
         "plugin_dir",
@@ -196,7 +179,7 @@ CLUSTER: tuple[Option, ...] = (
         "Seconds for which a node may use its volumes after it last proved that it lives. A dead "
         "node's volumes are free after that long. Shorter moves volumes sooner, and bears shorter "
         "pauses of a host or its network.",
-        _number(3, 3600),
+        _number(10, 3600),
     ),
 )
 
@@ -210,11 +193,5 @@ LISTEN: tuple[Option, ...] = (
         "",
         "File whose first line, of at least 16 characters, is the token that clients send.",
         _path,
-    ),
-    Option(
-        "ca",
-        "",
-        "File with the roots of clients' certificates, if they must have one.",
-        _optional_path,
     ),
 )

@@ -4,6 +4,7 @@
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 
@@ -34,6 +35,9 @@ _SHORT = {"d": "driver", "c": "cluster", "h": "help"}
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the daemon to its end, or one command, and return the exit code."""
+    if not sys.warnoptions:
+        # Other projects' deprecations are no news for who types a command.
+        warnings.simplefilter("ignore")
     words = list(sys.argv[1:] if argv is None else argv)
     printer = output.Printer("-j" in words or "--json" in words)
     try:
@@ -185,13 +189,12 @@ def _checked(driver: str) -> str:
 
 def _places(args: argparse.Namespace) -> tuple[str, str]:
     """Return the directory of the drivers' sockets, and the cluster's socket."""
+    state_dir = args.state_dir or os.environ.get(STATE_DIR_VARIABLE) or osd_options.STATE_DIR
     if args.file:
         try:
-            settings = conf.read(args.file)
+            state_dir = conf.read(args.file).state_dir
         except exceptions.InvalidRequest as exc:
             raise output.Failure("osd", str(exc)) from exc
-        return settings.driver_dir, settings.cluster_socket
-    state_dir = args.state_dir or os.environ.get(STATE_DIR_VARIABLE) or osd_options.STATE_DIR
     return os.path.join(state_dir, "driver"), os.path.join(state_dir, "cluster", "osd.sock")
 
 

@@ -51,6 +51,10 @@ class Printer:
         """Print what a command found."""
         self.write(_json({"result": value} if self.json else value))
 
+    def path(self, text: str) -> None:
+        """Print a path, as shells want it."""
+        self.write(_json({"result": text}) if self.json else text)
+
     def found(self, value: object) -> None:
         """Print volumes, which are JSON either way."""
         self.write(_json(value))

@@ -66,7 +66,7 @@ def mount(context: arguments.Context, args: argparse.Namespace) -> None:
         context.printer.ids(volume_id)
     else:
         found = answer.get("mount_path") or inspected(context, volume_id).get("AttachPath")
-        context.printer.result(found)
+        context.printer.path(str(found))
 
 
 def unmount(context: arguments.Context, args: argparse.Namespace) -> None:
