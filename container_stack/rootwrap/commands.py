@@ -216,6 +216,9 @@ _KEEP = (
     MAKE_XFS,
     MAKE_EXT4,
     MAKE_BTRFS,
+    MOUNT_XFS,
+    MOUNT_EXT4,
+    MOUNT_BTRFS,
     UNMOUNT,
     GROW_XFS,
     GROW_EXT4,
@@ -227,9 +230,6 @@ _KEEP = (
 )
 FILESYSTEM = (
     *_KEEP,
-    MOUNT_XFS,
-    MOUNT_EXT4,
-    MOUNT_BTRFS,
     SHRINK_EXT4,
     SHRINK_BTRFS,
     BIND_TREE,

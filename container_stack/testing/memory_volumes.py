@@ -154,6 +154,8 @@ class MemoryVolumes(backend.Backend, backend.Snapshots, backend.Growing, backend
             os.rename(new, data)
             _remove_tree(data + ".old")
             self._write(volume_id, {**self._record(volume_id), "size": source["size"]})
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._path(volume_id, "device"))
 
     @contextlib.contextmanager
     def _step(self, name: str, volume_id: str) -> Iterator[None]:
@@ -218,6 +220,7 @@ class MemoryBlocks(MemoryVolumes, backend.BlockBackend, backend.Counting):
 
     def detach(self, volume_id: str) -> None:
         with self._step("detach", volume_id):
+            self._record(volume_id)
             self._refuse_used(volume_id)
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._path(volume_id, "device"))
@@ -225,8 +228,9 @@ class MemoryBlocks(MemoryVolumes, backend.BlockBackend, backend.Counting):
     def format(self, volume_id: str, filesystem: str) -> None:
         with self._step("format", volume_id):
             record = self._attached(volume_id)
-            present = record.get("filesystem", filesystem)
-            if filesystem not in self.capabilities.filesystems or present != filesystem:
+            present = record.get("filesystem", "")
+            filesystem = filesystem or present or self.capabilities.filesystems[0]
+            if filesystem not in self.capabilities.filesystems or present not in ("", filesystem):
                 raise exceptions.InvalidRequest(f"{filesystem!r} can't be had, there is {present}.")
             self._write(volume_id, {**record, "filesystem": filesystem})
 

@@ -178,6 +178,7 @@ class Growing(abc.ABC):
 
         :raises InvalidRequest: it is larger; nothing was changed.
         :raises NoSpace: nothing was changed.
+        :raises NotSupported: not as it is now; the text says what would help.
         """
 
 
@@ -186,7 +187,7 @@ class Restoring(abc.ABC):
 
     @abc.abstractmethod
     def restore(self, volume_id: str, snapshot_id: str) -> None:
-        """Give a volume the content of its snapshot, which remains.
+        """Give a volume content and size of its snapshot, which remains; detach it.
 
         :raises Busy: it is mounted; nothing was changed.
         """

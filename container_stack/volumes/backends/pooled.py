@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Volumes in files on loop devices, and in a volume group: over the host layer's storage pools.
+
+A pool's snapshot can't be mounted and depends on its volume. Here a snapshot is a volume of its
+own: a clone, for whose making alone the pool has a snapshot. Restoring makes a second clone, and
+then the first goes, so that at every moment the volume is there as a whole: its name in the pool
+is its id, or that with ``.r`` behind it.
+"""
+
+import contextlib
+import os
+from collections.abc import Callable, Mapping
+from typing import ClassVar
+
+from container_stack import exceptions
+from container_stack.host import filesystem, loop, lvm, mounts, records, storage
+from container_stack.volumes import backend, model
+from container_stack.volumes.backends import block_stats
+
+_KINDS = ("xfs", "ext4", "btrfs")
+_OTHER = ".r"
+_FILESYSTEM = "file system of volumes that don't name one: xfs, ext4 or btrfs"
+
+
+class Pooled(
+    backend.BlockBackend,
+    backend.Snapshots,
+    backend.Growing,
+    backend.Restoring,
+    backend.Counting,
+):
+    """Volumes in a pool of :class:`container_stack.host.storage.Storage`.
+
+    A pool belongs to a state directory: two drivers of one kind share it, each with its own
+    volumes. What only matters while a volume is in use, such as where its device began to count,
+    is noted in the backend's directory.
+    """
+
+    def __init__(
+        self,
+        options: backend.Options,
+        open_storage: Callable[[storage.Pool], storage.Storage],
+        *,
+        limit: int | None = None,
+        volume_group: str | None = None,
+        thin_pool: str | None = None,
+    ) -> None:
+        self._owner = options.name
+        self._default = options.settings.get("filesystem") or _KINDS[0]
+        filesystem.minimum_size(self._default)
+        self._filesystems = filesystem.Filesystems(options.executor, programs=True)
+        self._notes = records.Records(os.path.join(options.directory, "notes"))
+        self._pools = {
+            kind: open_storage(
+                storage.Pool(
+                    options.executor,
+                    filesystem=kind,
+                    limit=limit,
+                    volume_group=volume_group,
+                    thin_pool=thin_pool,
+                )
+            )
+            for kind in _KINDS
+        }
+        # They differ in what they make, not in what they find.
+        self._storage = self._pools[self._default]
+
+    @property
+    def capabilities(self) -> backend.Capabilities:
+        others = tuple(kind for kind in _KINDS if kind != self._default)
+        return backend.Capabilities(
+            kind=model.Kind.BLOCK,
+            filesystems=(self._default, *others),
+            limits=True,
+            snapshots=True,
+            grow=True,
+            restore=True,
+            stats=True,
+        )
+
+    def start(self) -> None:
+        try:
+            self._storage.capacity()
+        except exceptions.NotFound as exc:
+            raise exceptions.HostNotReady(str(exc)) from exc
+        self._storage.recover()
+        mine = {volume.id: volume for volume in self._storage.list(self._owner)}
+        for name, volume in mine.items():
+            if (other := mine.get(name + _OTHER)) is not None:
+                self._storage.delete(min(volume, other, key=_turn).id)
+        for left in self._storage.list_snapshots():
+            if left.volume_id in mine:
+                self._storage.delete_snapshot(left.id)
+
+    def create(self, volume_id: str, spec: model.Spec) -> None:
+        kind = spec.filesystem or self._default
+        if kind not in self._pools:
+            known = ", ".join(self.capabilities.filesystems)
+            raise exceptions.InvalidRequest(f"{kind!r} can't be had here; there are: {known}.")
+        with contextlib.suppress(exceptions.NotFound):
+            self._find(volume_id)
+            return
+        with contextlib.ExitStack() as undo:
+            self._pools[kind].create(volume_id, spec.size, owner=self._owner)
+            undo.callback(self._storage.delete, volume_id)
+            self._storage.deactivate(volume_id)
+            undo.pop_all()
+
+    def delete(self, volume_id: str) -> None:
+        for name in (volume_id, volume_id + _OTHER):
+            self._storage.delete(name)
+        self._notes.remove(volume_id)
+
+    def attach(self, volume_id: str) -> str:
+        device = self._storage.activate(self._find(volume_id).id)
+        note = self._note(volume_id)
+        if note.get("device") != device:
+            self._notes.write(
+                volume_id, {**note, "device": device, "since": block_stats.read(device)}
+            )
+        return device
+
+    def detach(self, volume_id: str) -> None:
+        self._storage.deactivate(self._find(volume_id).id)
+        note = self._note(volume_id)
+        if note.pop("device", None):
+            self._notes.write(volume_id, note)
+
+    def format(self, volume_id: str, filesystem: str) -> None:
+        present = self._find(volume_id).filesystem
+        if filesystem not in ("", present):
+            raise exceptions.InvalidRequest(
+                f"The volume has {present}, and keeps it; {filesystem} can't be had."
+            )
+
+    def mount(self, volume_id: str, path: str, *, read_only: bool = False) -> None:
+        kind = self._find(volume_id).filesystem
+        self._filesystems.mount(self.attach(volume_id), path, kind, read_only=read_only)
+
+    def unmount(self, volume_id: str, path: str) -> None:
+        device = self._note(volume_id).get("device")
+        if device and (there := mounts.at(path)) and not there.is_of(device):
+            return
+        usage = self._mounted_usage(volume_id)
+        self._filesystems.unmount(path)
+        if usage:
+            self._notes.write(
+                volume_id, {**self._note(volume_id), "used": usage.used, "limit": usage.limit}
+            )
+
+    def list(self) -> list[str]:
+        names = {volume.id.removesuffix(_OTHER) for volume in self._storage.list(self._owner)}
+        return sorted(names)
+
+    def usage(self, volume_id: str) -> model.Usage:
+        found = self._find(volume_id)
+        if usage := self._mounted_usage(volume_id):
+            return usage
+        note = self._note(volume_id)
+        return model.Usage(used=note.get("used", 0), limit=note.get("limit", found.size))
+
+    def snapshot(self, volume_id: str, snapshot_id: str, *, read_only: bool) -> None:
+        source = self._find(volume_id)
+        with contextlib.suppress(exceptions.NotFound):
+            self._find(snapshot_id)
+            return
+        with contextlib.ExitStack() as undo:
+            self._clone(source.id, snapshot_id, {}, undo)
+            usage = self.usage(volume_id)
+            self._notes.write(snapshot_id, {"used": usage.used, "limit": usage.limit})
+            undo.pop_all()
+
+    def grow(self, volume_id: str, size: int) -> None:
+        name = self._find(volume_id).id
+        self._storage.grow(name, size)
+        note = self._note(volume_id)
+        if note.pop("limit", None):
+            self._notes.write(volume_id, note)
+        if "device" not in note:
+            self._storage.deactivate(name)
+
+    def restore(self, volume_id: str, snapshot_id: str) -> None:
+        old, source = self._find(volume_id), self._find(snapshot_id)
+        self.detach(volume_id)  # refused while it is mounted
+        new = volume_id if old.id != volume_id else volume_id + _OTHER
+        with contextlib.ExitStack() as undo:
+            self._clone(source.id, new, {"turn": str(_turn(old) + 1)}, undo)
+            self._storage.delete(old.id)
+            undo.pop_all()
+        note = self._note(snapshot_id)
+        note.pop("device", None)
+        self._notes.write(volume_id, note)
+
+    def stats(self, volume_id: str) -> model.Stats:
+        note = self._note(volume_id)
+        if "device" not in note:
+            raise exceptions.NotSupported("Volume is detached")
+        return block_stats.since(note["device"], note["since"])
+
+    def _find(self, volume_id: str) -> storage.Volume:
+        for name in (volume_id, volume_id + _OTHER):
+            with contextlib.suppress(exceptions.NotFound):
+                return self._storage.get(name)
+        raise exceptions.NotFound("Volume does not exist.")
+
+    def _clone(
+        self, source: str, name: str, labels: Mapping[str, str], undo: contextlib.ExitStack
+    ) -> None:
+        """Copy a volume of the pool as it is now; the copy has no device."""
+        with contextlib.ExitStack() as always:
+            always.callback(self._storage.delete_snapshot, name)
+            self._storage.snapshot(source, name)
+            self._storage.clone(name, name, owner=self._owner, labels=labels)
+            undo.callback(self._storage.delete, name)
+            self._storage.deactivate(name)
+
+    def _note(self, volume_id: str) -> records.Record:
+        return self._notes.read(volume_id) or {}
+
+    def _mounted_usage(self, volume_id: str) -> model.Usage | None:
+        device = self._note(volume_id).get("device")
+        used = mounts.of(device) if device else []
+        if not used:
+            return None
+        found = self._filesystems.usage(used[0].path)
+        return model.Usage(used=found.used, limit=found.total)
+
+
+class Loop(Pooled):
+    """Volumes in sparse files: what works on every host."""
+
+    SETTINGS: ClassVar[Mapping[str, str] | None] = {
+        "filesystem": _FILESYSTEM,
+        "limit": "bytes that all volumes together may have; without it, what the disk has",
+    }
+
+    def __init__(self, options: backend.Options) -> None:
+        super().__init__(options, loop.LoopStorage.open, limit=_number(options, "limit"))
+
+
+class LVM(Pooled):
+    """Volumes in a volume group."""
+
+    SETTINGS: ClassVar[Mapping[str, str] | None] = {
+        "filesystem": _FILESYSTEM,
+        "volume_group": "name of the volume group; it must exist",
+        "thin_pool": "name of a thin pool in it, which makes snapshots cheap",
+    }
+
+    def __init__(self, options: backend.Options) -> None:
+        super().__init__(
+            options,
+            lvm.LVMStorage.open,
+            volume_group=options.settings.get("volume_group"),
+            thin_pool=options.settings.get("thin_pool") or None,
+        )
+
+
+def _turn(volume: storage.Volume) -> int:
+    return int(volume.labels.get("turn", 0))
+
+
+def _number(options: backend.Options, name: str) -> int | None:
+    text = options.settings.get(name, "")
+    if not text:
+        return None
+    if not text.isascii() or not text.isdigit():
+        raise exceptions.InvalidRequest(f"{options.name}: {name} is a number of bytes.")
+    return int(text)

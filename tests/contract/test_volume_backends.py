@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Open Storage's own backends against the public suite, as they are found by their names."""
+
+import pathlib
+from collections.abc import Iterator
+
+import pytest
+
+from container_stack import plugins
+from container_stack.testing import (
+    privilege,
+    volume_abilities_contract,
+    volume_backend_contract,
+    volume_world,
+)
+from container_stack.volumes import backend
+
+
+class _Loop(volume_world.VolumeFixtures):
+    @pytest.fixture
+    def open_backend(self) -> volume_world.Open:
+        factory: volume_world.Open = plugins.load(plugins.VOLUME_BACKENDS, "loop")
+        return factory
+
+    @pytest.fixture(params=["xfs", "ext4"])
+    def options(
+        self, tmp_path: pathlib.Path, request: pytest.FixtureRequest
+    ) -> Iterator[backend.Options]:
+        runner = privilege.make_executor(tmp_path / "state", drivers=["osd"])
+        directory = str(tmp_path / "state" / "backends" / "loop")
+        yield backend.Options("loop", runner, directory, {"filesystem": request.param})
+        runner.close()
+
+
+class TestLoop(_Loop, volume_backend_contract.VolumeBackendContract):
+    pass
+
+
+class TestLoopBlocks(_Loop, volume_abilities_contract.BlockContract):
+    pass
+
+
+class TestLoopSnapshots(_Loop, volume_abilities_contract.SnapshotContract):
+    pass
