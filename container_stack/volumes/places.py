@@ -62,13 +62,12 @@ class Places:
         :raises InvalidRequest: it belongs to a driver, or leads through a symbolic link.
         :raises Busy: it is another volume's, lies inside one or would hide one.
         """
-        if path not in held.paths:
-            _refuse_links(path)
-        if path == self.own(held.name):
-            yield
-            return
-        with self._locks.hold(_LOCK):
-            self._refuse_taken(held.volume_id, path)
+        with contextlib.ExitStack() as stack:
+            if path != self.own(held.name):
+                stack.enter_context(self._locks.hold(_LOCK))
+                self._refuse_taken(held.volume_id, path)
+            if path not in held.paths and os.path.realpath(path) != path:
+                raise exceptions.InvalidRequest(f"{path} leads through a symbolic link.")
             yield
 
     def _refuse_taken(self, volume_id: str, path: str) -> None:
@@ -85,11 +84,6 @@ class Places:
                     same = taken == path and held.volume_id == volume_id
                     if not same and os.path.commonpath((taken, path)) in (taken, path):
                         raise exceptions.Busy(f"Another volume is mounted at {taken}.")
-
-
-def _refuse_links(path: str) -> None:
-    if os.path.realpath(path) != path:
-        raise exceptions.InvalidRequest(f"{path} leads through a symbolic link.")
 
 
 def _is_plain(part: str) -> bool:
