@@ -16,7 +16,6 @@ stays what it is.
 import dataclasses
 import difflib
 import os
-import re
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -25,15 +24,11 @@ import yaml
 
 from container_stack import exceptions
 from container_stack.conf import osd_options as options
+from container_stack.host import containers
 from container_stack.rootwrap import executor
 
-FILE = "/etc/container-stack/osd.yaml"
 #: Bytes that the file may have.
 MOST_BYTES = 1024**2
-
-_DRIVER = re.compile(r"[a-z][a-z0-9_-]{0,31}")
-#: Words that stand where a driver's name does, on the command line.
-RESERVED = ("cluster", "completion", "driver", "help", "version", "top", "c", "d", "h", "v")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -156,6 +151,7 @@ def settings(top: Mapping[str, Any], extra: Iterable[Driver] = ()) -> Settings:
     values = _values("osd", top, options.OPTIONS)
     state_dir = values["state_dir"]
     values["registry"] = values["registry"] or f"sqlite:///{state_dir}/osd.sqlite"
+    values["docker_url"] = values["docker_url"] or containers.DEFAULT_URL
     values["root_helper"] = values["root_helper"] or executor.default_helper()
     result = Settings(
         drivers=tuple(found.values()),
@@ -182,11 +178,7 @@ def driver(name: str, data: object) -> Driver:
 
     Settings may be spelled like variables of the environment: ``AWS_ACCESS_KEY_ID``.
     """
-    if not _DRIVER.fullmatch(name) or name in RESERVED:
-        raise exceptions.InvalidRequest(
-            f"{name[:40]!r} can't be a driver's name: use lower-case letters, digits, '_' and '-', "
-            f"a letter first, at most 32, and none of {', '.join(RESERVED)}."
-        )
+    options.check_driver(name)
     if data in ("", None):
         data = {}
     if not isinstance(data, Mapping):

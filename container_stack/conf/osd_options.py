@@ -8,12 +8,16 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from container_stack.host import containers
-from container_stack.rootwrap import executor
+from container_stack import exceptions
 
+FILE = "/etc/container-stack/osd.yaml"
 STATE_DIR = "/var/lib/osd"
 PLUGIN_DIR = "/run/docker/plugins"
 
+#: Words that stand where a driver's name does, on the command line.
+RESERVED = ("cluster", "completion", "driver", "help", "version", "top", "c", "d", "h", "v")
+
+_DRIVER = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
@@ -29,6 +33,19 @@ class Option:
     default: str
     help: str
     read: Callable[[str], Any] = str
+
+
+def check_driver(name: str) -> str:
+    """Return what is a driver's name.
+
+    :raises InvalidRequest: it can't be one.
+    """
+    if not _DRIVER.fullmatch(name) or name in RESERVED:
+        raise exceptions.InvalidRequest(
+            f"{name[:40]!r} can't be a driver's name: use lower-case letters, digits, '_' and '-', "
+            f"a letter first, at most 32, and none of {', '.join(RESERVED)}."
+        )
+    return name
 
 
 def _path(text: str) -> str:
@@ -112,14 +129,16 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "docker_url",
-        containers.DEFAULT_URL,
-        "The engine whose containers use the volumes; it is asked which of them live.",
+        "",
+        "The engine whose containers use the volumes; it is asked which of them live. Unset means "
+        "unix:///var/run/docker.sock.",
     ),
     Option(
         "root_helper",
         "",
         "Command that starts the root helper. Unset means sudo with "
-        f"``container-stack-rootwrap-daemon {executor.CONFIG}``, or as root that program itself.",
+        "``container-stack-rootwrap-daemon`` and the installed rootwrap.conf, or as root that "
+        "program itself.",
         lambda text: tuple(text.split()),
     ),
     Option(

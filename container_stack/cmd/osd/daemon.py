@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from container_stack import exceptions
 from container_stack.cmd.osd import activation, arguments, assembly
 from container_stack.conf import osd as conf
+from container_stack.conf import osd_options
 
 LOG = logging.getLogger(__name__)
 
@@ -54,9 +55,9 @@ def configured(path: str | None, drivers: Sequence[str]) -> conf.Settings:
     :raises InvalidRequest: they can't be meant.
     """
     extra = [_driver(text) for text in drivers]
-    if path is None and extra and not os.path.exists(conf.FILE):
+    if path is None and extra and not os.path.exists(osd_options.FILE):
         return conf.settings({}, extra)
-    return conf.read(path or conf.FILE, extra)
+    return conf.read(path or osd_options.FILE, extra)
 
 
 def _driver(text: str) -> conf.Driver:

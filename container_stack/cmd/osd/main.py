@@ -6,7 +6,6 @@ import os
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 
 from container_stack import exceptions
 from container_stack.cmd.osd import (
@@ -19,7 +18,6 @@ from container_stack.cmd.osd import (
     output,
     volumes,
 )
-from container_stack.conf import osd as conf
 from container_stack.conf import osd_options
 
 #: Names the daemon's state directory to who has another than the usual one.
@@ -77,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
         help="with -d: a driver beside those of the file; again for another",
     )
     parser.add_argument(
-        "--file", "-file", "-f", metavar="FILE", help=f"configuration; with -d: {conf.FILE}"
+        "--file", "-file", "-f", metavar="FILE", help=f"configuration; with -d: {osd_options.FILE}"
     )
     parser.add_argument(
         "--state-dir",
@@ -85,7 +83,9 @@ def _parser() -> argparse.ArgumentParser:
         help=f"where the daemon's sockets are; default: what ${STATE_DIR_VARIABLE} names, or "
         f"{osd_options.STATE_DIR}",
     )
-    parser.add_argument("--version", "-version", "-v", action="version", version=_version())
+    parser.add_argument(
+        "--version", "-version", "-v", action="store_true", help="print the version"
+    )
     parser.add_argument("words", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     return parser
 
@@ -105,6 +105,8 @@ def _epilog() -> str:
 
 
 def _version() -> str:
+    from importlib import metadata
+
     return f"osd version {metadata.version('container-stack')}"
 
 
@@ -121,9 +123,9 @@ def _daemon(args: argparse.Namespace) -> int:
 def _command(args: argparse.Namespace, printer: output.Printer) -> None:
     words = [_SHORT.get(args.words[0], args.words[0]), *args.words[1:]] if args.words else ["help"]
     room, rest = words[0], words[1:]
-    if room == "help":
+    if room == "help" and not args.version:
         _help(rest, printer)
-    elif room == "version":
+    elif room == "version" or args.version:
         printer.write(_version())
     elif room == "completion":
         _completion(rest, printer)
@@ -182,7 +184,7 @@ def _command_parser(room: str, command: arguments.Command) -> argparse.ArgumentP
 
 def _checked(driver: str) -> str:
     try:
-        return conf.driver(driver, "").name
+        return osd_options.check_driver(driver)
     except exceptions.InvalidRequest as exc:
         raise output.Failure("osd", str(exc)) from exc
 
@@ -191,6 +193,9 @@ def _places(args: argparse.Namespace) -> tuple[str, str]:
     """Return the directory of the drivers' sockets, and the cluster's socket."""
     state_dir = args.state_dir or os.environ.get(STATE_DIR_VARIABLE) or osd_options.STATE_DIR
     if args.file:
+        # Imported late: few commands read a file.
+        from container_stack.conf import osd as conf
+
         try:
             state_dir = conf.read(args.file).state_dir
         except exceptions.InvalidRequest as exc:
