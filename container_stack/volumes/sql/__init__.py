@@ -3,7 +3,9 @@
 
 ::
 
-    database    connections, transactions, and what happens when nobody answers
+    database    transactions, and what happens when nobody answers
+    engines     how each kind of database is talked to
+    bounded     prepared    what two of them need besides
     schema      migrations, which alembic runs
     tables      what the newest of them leaves behind
     rows        volumes as rows, and back
@@ -16,9 +18,6 @@ from container_stack.volumes.sql import database, happenings, nodes, schema, vol
 class SQLRegistry(volumes.Volumes, nodes.Nodes, happenings.Happenings):
     """A registry in a database, whose tables are there and as new as this code."""
 
-    def __init__(self, opened: database.Database) -> None:
-        self._database = opened
-
     def close(self) -> None:
         self._database.close()
 
@@ -27,8 +26,8 @@ def open(url: str) -> SQLRegistry:  # noqa: A001 - sql.open is what callers read
     """Open the registry at a URL of SQLAlchemy's, bringing its tables up to date.
 
     :raises InvalidRequest: the URL means no database that can be used.
-    :raises HostNotReady: the database is of a newer version, or refuses us.
-    :raises ServiceUnavailable: it doesn't answer.
+    :raises HostNotReady: the database is of a newer version, or its file can't be made.
+    :raises ServiceUnavailable: it doesn't answer, or refuses us.
     """
     opened = database.Database(url)
     try:

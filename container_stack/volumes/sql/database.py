@@ -6,6 +6,7 @@ SQLAlchemy talks to it; oslo.db tells errors apart, and repeats what lost a dead
 
 import contextlib
 import os
+import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -15,7 +16,7 @@ from oslo_db import exception as db_exceptions
 from sqlalchemy import exc
 
 from container_stack import exceptions
-from container_stack.volumes.sql import engines
+from container_stack.volumes.sql import engines, prepared
 
 T = TypeVar("T")
 #: Seconds for which a server, a lock, or a free connection is waited for.
@@ -46,6 +47,20 @@ class Database:
                 return connection.execute(statement, parameters).fetchall()
         except _TROUBLE as error:
             raise self._gone(error) from error
+
+    def prepare(self, statement: sa.Select[Any]) -> Callable[[Mapping[str, object]], Sequence[Any]]:
+        """Return what :meth:`read` does of one statement, as fast as can be."""
+        if self.engine.name != "sqlite":
+            return lambda parameters: self.read(statement, parameters)
+        ready = prepared.Prepared(self.engine, statement)
+
+        def run(parameters: Mapping[str, object]) -> Sequence[Any]:
+            try:
+                return ready(parameters)
+            except _TROUBLE as error:
+                raise self._gone(error) from error
+
+        return run
 
     def write(self, work: Callable[[sa.Connection], T]) -> T:
         """Return what some work in a transaction gave; it may be done anew after a deadlock.
@@ -78,14 +93,16 @@ class Database:
             return work(connection)
 
     def _gone(self, error: Exception) -> exceptions.ServiceUnavailable:
-        # Its own words may hold what was to be written, or an address with a password.
+        # SQLAlchemy's own words would hold what was to be written.
+        inner = getattr(error, "inner_exception", None) or error
+        said = str(getattr(inner, "orig", None) or inner).partition("\n")[0][:200]
+        if self.url.password:
+            said = said.replace(str(self.url.password), "***")
         where = self.url.render_as_string(hide_password=True)
-        return exceptions.ServiceUnavailable(
-            f"The registry {where} doesn't answer ({type(error).__name__})."
-        )
+        return exceptions.ServiceUnavailable(f"The registry {where} doesn't answer: {said}")
 
 
-_TROUBLE = (exc.SQLAlchemyError, db_exceptions.DBError, OSError)
+_TROUBLE = (exc.SQLAlchemyError, db_exceptions.DBError, sqlite3.Error, OSError)
 
 
 def make_private(url: sa.URL) -> None:

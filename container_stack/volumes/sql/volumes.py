@@ -24,7 +24,10 @@ _UNUSED: dict[str, Any] = {"attached_on": "", "device_path": "", "mount_paths": 
 class Volumes(registry.Registry):
     """Volumes in a database."""
 
-    _database: database.Database
+    def __init__(self, opened: database.Database) -> None:
+        self._database = opened
+        self._by_id = opened.prepare(_ONE)
+        self._by_name = opened.prepare(_NAMED)
 
     def add(self, volume: model.Volume) -> None:
         row = rows.from_volume(volume)
@@ -36,10 +39,10 @@ class Volumes(registry.Registry):
             ) from error
 
     def get(self, volume_id: str) -> model.Volume:
-        return _only(self._database.read(_ONE, {"id": volume_id}))
+        return _only(self._by_id({"id": volume_id}))
 
     def find(self, driver: str, name: str) -> model.Volume:
-        return _only(self._database.read(_NAMED, {"driver": driver, "name": name}))
+        return _only(self._by_name({"driver": driver, "name": name}))
 
     def list(self, driver: str, query: model.Query = model.EVERYTHING) -> list[model.Volume]:
         found = map(rows.to_volume, self._database.read(_select(driver, query)))
