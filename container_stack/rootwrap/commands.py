@@ -276,6 +276,9 @@ BTRFS_DELETE = Command(
 )
 # A tenant may make subvolumes in his volume; by their ids they go without following his paths.
 BTRFS_NESTED = Command("btrfs_nested", "btrfs subvolume list {root:btrfs}", long=True)
+BTRFS_RESOLVE = Command(
+    "btrfs_resolve", "btrfs inspect-internal subvolid-resolve {id:size} {root:btrfs}"
+)
 BTRFS_DELETE_NESTED = Command(
     "btrfs_delete_nested", "btrfs -q subvolume delete --subvolid {id:size} {root:btrfs}"
 )
@@ -313,6 +316,7 @@ BTRFS = (
     BTRFS_ID,
     BTRFS_DELETE,
     BTRFS_NESTED,
+    BTRFS_RESOLVE,
     BTRFS_DELETE_NESTED,
     BTRFS_QGROUP_DELETE,
     BTRFS_MOUNT,

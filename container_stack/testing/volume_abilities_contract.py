@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The contract suite of backends of volumes, second part: devices, snapshots, growing, restoring."""
+"""The contract suite of backends of volumes, second part: devices, snapshots, growth."""
 
 import os
 import uuid

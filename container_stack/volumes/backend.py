@@ -8,7 +8,7 @@ objects and processes may come and go. It isn't told names, only ids, which are 
 
 What a backend can do beyond the minimum it says twice: as :class:`Capabilities`, which people are
 shown, and by being a :class:`BlockBackend`, :class:`Snapshots`, :class:`Growing`,
-:class:`Restoring` or :class:`Counting`, which the service looks at.
+:class:`Restoring`, :class:`Sending` or :class:`Counting`, which the service looks at.
 """
 
 import abc
@@ -190,6 +190,25 @@ class Restoring(abc.ABC):
         """Give a volume content and size of its snapshot, which remains; detach it.
 
         :raises Busy: it is mounted; nothing was changed.
+        """
+
+
+class Sending(abc.ABC):
+    """A backend whose snapshots travel to another host, in files ``<state_dir>/streams/<UUID>``."""
+
+    @abc.abstractmethod
+    def send(self, snapshot_id: str, path: str, *, since: str = "") -> None:
+        """Write a read-only snapshot into a new file.
+
+        :param since: a snapshot that the other side has: only what changed is written.
+        :raises AlreadyExists: there is such a file.
+        """
+
+    @abc.abstractmethod
+    def receive(self, snapshot_id: str, path: str, size: int) -> None:
+        """Make a read-only snapshot of what was sent.
+
+        :raises InvalidRequest: the file isn't whole; nothing was made.
         """
 
 

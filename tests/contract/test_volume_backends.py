@@ -8,6 +8,7 @@ import pytest
 
 from container_stack import plugins
 from container_stack.testing import (
+    btrfs_disk,
     privilege,
     volume_abilities_contract,
     volume_backend_contract,
@@ -41,4 +42,26 @@ class TestLoopBlocks(_Loop, volume_abilities_contract.BlockContract):
 
 
 class TestLoopSnapshots(_Loop, volume_abilities_contract.SnapshotContract):
+    pass
+
+
+class _Btrfs(volume_world.VolumeFixtures):
+    @pytest.fixture
+    def open_backend(self) -> volume_world.Open:
+        factory: volume_world.Open = plugins.load(plugins.VOLUME_BACKENDS, "btrfs")
+        return factory
+
+    @pytest.fixture
+    def options(self, tmp_path: pathlib.Path) -> Iterator[backend.Options]:
+        runner = privilege.make_executor(tmp_path / "state", drivers=["osd"])
+        with btrfs_disk.mounted(tmp_path / "state" / "backends" / "btrfs") as directory:
+            yield backend.Options("btrfs", runner, str(directory))
+        runner.close()
+
+
+class TestBtrfs(_Btrfs, volume_backend_contract.VolumeBackendContract):
+    pass
+
+
+class TestBtrfsSnapshots(_Btrfs, volume_abilities_contract.SnapshotContract):
     pass

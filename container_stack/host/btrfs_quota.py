@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What subvolumes of btrfs take and may take: each has a quota group of its own."""
+
+import contextlib
+import dataclasses
+import fcntl
+import os
+import platform
+import re
+import uuid
+from collections.abc import Iterator
+
+from container_stack import exceptions
+from container_stack.rootwrap import commands, executor
+
+# BTRFS_IOC_FS_INFO of the kernel's include/uapi/linux/btrfs.h: the UUID is its third field.
+_FS_INFO, _FS_INFO_SIZE = 0x8400941F, 1024
+#: BTRFS_QGROUP_LIMIT_MAX_RFER of the same header.
+_LIMITED = 1
+#: Bytes below which btrfs has no room for its own notes about a subvolume.
+_LEAST = 1024**2
+_LINE = re.compile(r"^ID ([0-9]+) gen [0-9]+ top level ([0-9]+) path ", re.MULTILINE)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Figures:
+    """Bytes that a subvolume takes, shared ones included, and may take (0: no limit)."""
+
+    used: int
+    limit: int
+
+
+class Quota:
+    """The quota groups of a file system's subvolumes.
+
+    :param directory: on it.
+    """
+
+    def __init__(self, runner: executor.Executor, directory: str) -> None:
+        self._executor = runner
+        self._directory = directory
+        # By path and device number, of which each subvolume has its own.
+        self._ids: dict[tuple[str, int], int] = {}
+        self._sysfs = ""
+
+    def enable(self) -> None:
+        """Let the file system count; idempotent. What it holds is counted in the background."""
+        self._executor.run(commands.BTRFS_QUOTA, root=self._directory)
+        self._sysfs = f"/sys/fs/btrfs/{_filesystem_id(self._directory)}/qgroups"
+
+    def check(self, limit: int) -> None:
+        """Refuse a limit that can't be meant.
+
+        :raises InvalidRequest: it is too small to be of use.
+        :raises NoSpace: the whole file system is smaller.
+        """
+        if limit < _LEAST:
+            raise exceptions.InvalidRequest(f"A volume needs at least {_LEAST} bytes.")
+        found = os.statvfs(self._directory)
+        if limit > (total := found.f_blocks * found.f_frsize):
+            raise exceptions.NoSpace(f"The whole file system has {total} bytes, not {limit}.")
+
+    def limit(self, path: str, limit: int) -> None:
+        """Let a subvolume take so many bytes."""
+        self._executor.run(commands.BTRFS_LIMIT, path=path, size=limit)
+
+    def figures(self, path: str) -> Figures:
+        """Return what a subvolume takes and may take."""
+        group = os.path.join(self._sysfs, f"0_{self.id_of(path)}")
+        limited = _number(group, "limit_flags") & _LIMITED
+        return Figures(
+            used=_number(group, "referenced") + _number(group, "rsv_data"),
+            limit=_number(group, "max_referenced") if limited else 0,
+        )
+
+    def id_of(self, path: str) -> int:
+        """Return a subvolume's id within its file system."""
+        key = (path, os.lstat(path).st_dev)
+        if key not in self._ids:
+            self._ids[key] = int(self._executor.run(commands.BTRFS_ID, path=path))
+        return self._ids[key]
+
+    def forget(self, path: str, number: int) -> None:
+        """Remove the quota group of a subvolume that is deleted; kernels do so from 6.11 on."""
+        for key in [key for key in self._ids if key[0] == path]:
+            del self._ids[key]
+        if _kernel() < (6, 11):
+            with contextlib.suppress(exceptions.CommandFailed):  # it goes with the next one
+                self._executor.run(commands.BTRFS_QGROUP_DELETE, id=number, root=self._directory)
+
+    def delete_nested(self, number: int) -> None:
+        """Delete the subvolumes inside one, which any user may make in a directory of his.
+
+        Their names are the tenant's and may look like lines of a listing. So a listing only tells
+        who may be meant, and the kernel is asked of each.
+        """
+        listed = self._executor.run(commands.BTRFS_NESTED, root=self._directory)
+        edges = [(int(child), int(parent)) for child, parent in _LINE.findall(listed)]
+        outer = self._resolve(number)
+        for child in reversed(list(_descendants(edges, number))):
+            if self._resolve(child).startswith(outer + "/"):
+                self._executor.run(commands.BTRFS_DELETE_NESTED, id=child, root=self._directory)
+
+    def _resolve(self, number: int) -> str:
+        try:
+            said = self._executor.run(commands.BTRFS_RESOLVE, id=number, root=self._directory)
+        except exceptions.CommandFailed:  # there is none
+            return ""
+        return said.removesuffix("\n")
+
+
+def _descendants(edges: list[tuple[int, int]], top: int) -> Iterator[int]:
+    """Yield what lies inside a subvolume, each after what it lies in."""
+    seen, layer = {top}, {top}
+    while layer:
+        layer = {child for child, parent in edges if parent in layer} - seen
+        seen |= layer
+        yield from sorted(layer)
+
+
+def _number(group: str, name: str) -> int:
+    try:
+        with open(os.path.join(group, name), encoding="ascii") as file:
+            return int(file.read())
+    except FileNotFoundError:  # nothing of it is on the disk yet
+        return 0
+
+
+def _filesystem_id(path: str) -> uuid.UUID:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        info = bytearray(_FS_INFO_SIZE)
+        fcntl.ioctl(fd, _FS_INFO, info)
+    finally:
+        os.close(fd)
+    return uuid.UUID(bytes=bytes(info[16:32]))
+
+
+def _kernel() -> tuple[int, ...]:
+    return tuple(int(word) for word in re.findall(r"[0-9]+", platform.release())[:2])
