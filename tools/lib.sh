@@ -158,6 +158,7 @@ declare -A PACKAGE=(
     [patchelf]=patchelf [tgtd]=tgt [iscsi-inq]=libiscsi-bin
     [memcached]=memcached [gcc]="gcc libc6-dev" [etcd]=etcd-server
     [docker-registry]=docker-registry [sshd]=openssh-server [curl]=curl
+    [postgresql]=postgresql
 )
 
 # need_commands COMMAND...: install by one apt-get call what is missing, and start no service.
@@ -177,6 +178,7 @@ have_command() {
     case $1 in
         python3-venv) find_python ;;
         busybox-static) command -v busybox >/dev/null && ! ldd "$(command -v busybox)" >/dev/null 2>&1 ;;
+        postgresql) compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null ;; # not on the PATH
         *) command -v "$1" >/dev/null ;;
     esac
 }

@@ -161,7 +161,9 @@ cd "$ROOT"
 needed=(python3-venv pgrep losetup mkfs.xfs mkfs.ext4 mkfs.btrfs sudo ip lvm tgtd iscsi-inq)
 if has lint; then needed+=(shellcheck); fi
 if has guest; then needed+=(mmdebstrap patchelf); fi
-if has acceptance; then needed+=(mariadbd rabbitmq-server); fi
+if has acceptance; then needed+=(rabbitmq-server); fi
+if has acceptance || has contract || has functional; then needed+=(mariadbd); fi
+if has contract; then needed+=(postgresql); fi
 if has functional; then needed+=(etcd docker-registry sshd); fi
 if has acceptance || has bench-smoke; then needed+=(memcached curl); fi
 if has functional || has acceptance || has bench-smoke; then needed+=(mmdebstrap gcc); fi
@@ -169,7 +171,7 @@ engine=no
 for section in functional acceptance examples demo bench-smoke; do if has "$section"; then engine=yes; fi; done
 if [ "$engine" = yes ]; then needed+=(dockerd busybox-static smbclient); fi
 need_commands "${needed[@]}"
-need_venv manila glance swift etcd simulator demo test lint docs
+need_venv manila glance swift etcd osd aws mysql postgresql simulator demo test lint docs
 if [ "$engine" = yes ]; then need_engine; fi
 
 # Nothing is written into the checkout.

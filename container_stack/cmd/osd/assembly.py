@@ -15,7 +15,7 @@ from container_stack import exceptions, plugins
 from container_stack.cmd.osd import housekeeping, state, unready
 from container_stack.conf import osd as conf
 from container_stack.drivers import docker_uses, docker_volume
-from container_stack.drivers.osd import rest
+from container_stack.drivers.osd import metrics, rest
 from container_stack.host import containers, propagation
 from container_stack.rootwrap import executor
 from container_stack.volumes import backend, ownership, registry, service, sql
@@ -189,6 +189,7 @@ class Daemon:
             ),
             backends=self._backends,
             add=self.add,
+            more={"/metrics": metrics.Metrics(self._ready, self._registry, self._owner)},
             inherited={path: each.dup() for path, each in self._inherited.items()},
         )
         made.start()

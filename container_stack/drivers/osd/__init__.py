@@ -9,6 +9,7 @@
                 drivers, of the daemon
     seed        how 0.3 puts its answers; later, how 2016 and after did
     body        what clients send, whichever they speak
+    metrics     what Prometheus is told
     openapi     the interface, described for machines
     servers     WSGI on unix sockets; tls, TLS before them
 """

@@ -16,7 +16,7 @@ from container_stack.drivers.osd import api, cluster, drivers, servers, tls
 from container_stack.volumes import ownership, registry, service
 
 #: Of a path that reads, which reads from devices or servers all the same.
-_SLOW = ("/usage/", "/usedsize/", "/stats/")
+_SLOW = ("/usage/", "/usedsize/", "/stats/", "/metrics")
 #: The socket behind TLS: the daemon's own, for nobody else.
 _INNER_MODE = 0o600
 
