@@ -120,7 +120,7 @@ def _descendants(edges: list[tuple[int, int]], top: int) -> Iterator[int]:
 
 def _number(group: str, name: str) -> int:
     try:
-        with open(os.path.join(group, name), encoding="ascii") as file:
+        with open(os.path.join(group, name), encoding="utf-8") as file:
             return int(file.read())
     except FileNotFoundError:  # nothing of it is on the disk yet
         return 0

@@ -29,5 +29,6 @@ def mounted(
             yield where
         finally:
             subprocess.run(["umount", where], check=True)
+        where.rmdir()
     finally:
         image.unlink(missing_ok=True)

@@ -2,114 +2,29 @@
 """A service's own user, who has nothing but one line in sudoers and the shipped filters."""
 
 import os
-import pickle
-import pwd
-import shutil
 import subprocess
 import sys
-import traceback
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from container_stack import exceptions
-from container_stack.rootwrap import commands, config, executor
+from container_stack.rootwrap import commands, executor
 
-from . import segments
+from . import segments, service_account
 
 pytestmark = pytest.mark.skipif(segments.needs_root, reason="makes a user and a rule for sudo")
 
-ETC = Path(__file__).parents[2] / "etc" / "container-stack"
 #: A command that never ends by itself.
 WAIT = commands.Command("test_wait", "tail --follow {file:image}")
-DAEMON = Path(sys.executable).with_name("container-stack-rootwrap-daemon")
-
-
-class Account:
-    """A user without rights, with a state directory and the rule that our docs tell."""
-
-    def __init__(self, name: str, directory: Path) -> None:
-        self.name = name
-        self.state = directory / "state"
-        self.config = directory / "etc" / "rootwrap.conf"
-        self.helper = f"sudo -n {DAEMON} {self.config}"
-        self._rule = Path("/etc/sudoers.d") / name
-
-    def make(self) -> None:
-        subprocess.run(
-            ["useradd", "--system", "--no-create-home", "--shell", "/bin/false", self.name],
-            check=True,
-        )
-        for path in (self.state, self.state / "volumes", self.state / "mounts"):
-            path.mkdir(mode=0o755)
-            shutil.chown(path, self.name)
-        # What an operator copies, for another state directory.
-        shutil.copytree(ETC, self.config.parent)
-        text = (ETC / "rootwrap.conf").read_text()
-        self.config.write_text(text.replace("/etc/container-stack", str(self.config.parent)))
-        shipped = self.config.parent / "rootwrap.d" / "manila.filters"
-        assert shipped.read_text() == commands.filters("manila")
-        state = str(self.state)
-        shipped.write_text(commands.filters("manila", state) + WAIT.filter(state) + "\n")
-        draft = self.config.parent / "sudoers"
-        draft.write_text(config.sudoers(self.name, str(DAEMON), str(self.config.parent)))
-        subprocess.run(["visudo", "-c", "-f", draft], check=True, capture_output=True)
-        draft.chmod(0o440)
-        shutil.move(draft, self._rule)
-        subprocess.run(["visudo", "-c"], check=True, capture_output=True)
-
-    def remove(self) -> None:
-        self._rule.unlink(missing_ok=True)
-        subprocess.run(["userdel", self.name], check=True)
-
-    def call(self, function: Callable[[], Any]) -> Any:
-        """Call a function as this user, in a child, and return what it returns.
-
-        The child is forked: this user may have no right to read the Python that runs here.
-        """
-        reader, writer = os.pipe()
-        child = os.fork()
-        if child == 0:
-            os.close(reader)
-            with os.fdopen(writer, "wb") as file:
-                file.write(pickle.dumps(self._outcome(function)))
-            os._exit(0)
-        os.close(writer)
-        with os.fdopen(reader, "rb") as file:
-            value, problem = pickle.loads(file.read())
-        os.waitpid(child, 0)
-        assert not problem, problem
-        return value
-
-    def _outcome(self, function: Callable[[], Any]) -> tuple[Any, str]:
-        try:
-            record = pwd.getpwnam(self.name)
-            os.setgroups([])
-            os.setgid(record.pw_gid)
-            os.setuid(record.pw_uid)
-            os.chdir("/")
-            return function(), ""
-        except BaseException:
-            return None, traceback.format_exc()
+DAEMON = service_account.DAEMON
 
 
 @pytest.fixture(scope="module")
-def account() -> Iterator[Account]:
-    if not DAEMON.exists():
-        pytest.fail("Install the package: sudo is given its console script.")
-    name = f"cstest{uuid.uuid4().hex[:8]}"
-    directory = Path("/var/tmp") / name
-    directory.mkdir(mode=0o755)
-    made = Account(name, directory)
-    try:
-        made.make()
+def account() -> Iterator[service_account.Account]:
+    with service_account.account(more=[WAIT]) as made:
         yield made
-    finally:
-        made.remove()
-        shutil.rmtree(directory)
 
 
 def sudo(*words: str, environment: dict[str, str] | None = None) -> Callable[[], int]:

@@ -19,7 +19,7 @@ def read(device: str) -> list[int]:
     try:
         number = os.stat(device).st_rdev
         where = f"/sys/dev/block/{os.major(number)}:{os.minor(number)}/stat"
-        with open(where, encoding="ascii") as file:
+        with open(where, encoding="utf-8") as file:
             return [int(word) for word in file.read().split()[:_FIELDS]]
     except FileNotFoundError:
         return [0] * _FIELDS
