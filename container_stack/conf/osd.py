@@ -29,6 +29,8 @@ from container_stack.rootwrap import executor
 
 #: Bytes that the file may have.
 MOST_BYTES = 1024**2
+#: How YAML may say that there is nothing.
+_NOTHING = (None, "", "~", "null")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -146,7 +148,7 @@ def parse(text: str | bytes, extra: Iterable[Driver] = ()) -> Settings:
 
 def settings(top: Mapping[str, Any], extra: Iterable[Driver] = ()) -> Settings:
     """Return what the part ``osd`` says."""
-    found = drivers(top.get("drivers") or {})
+    found = drivers({} if top.get("drivers") in _NOTHING else top["drivers"])
     found.update({each.name: each for each in extra})
     values = _values("osd", top, options.OPTIONS)
     state_dir = values["state_dir"]
@@ -179,7 +181,7 @@ def driver(name: str, data: object) -> Driver:
     Settings may be spelled like variables of the environment: ``AWS_ACCESS_KEY_ID``.
     """
     options.check_driver(name)
-    if data in ("", None):
+    if data in _NOTHING:
         data = {}
     if not isinstance(data, Mapping):
         raise exceptions.InvalidRequest(f"drivers: {name} is a mapping of its settings.")
@@ -256,6 +258,6 @@ def _part(
 ) -> Any:
     if name not in top:
         return None
-    data = top[name] or {}
+    data = {} if top[name] in _NOTHING else top[name]
     _known(name, data, [each.name for each in known])
     return kind(**_values(name, data, known))

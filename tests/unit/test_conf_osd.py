@@ -57,8 +57,16 @@ def test_both_spellings_at_once_are_refused() -> None:
 
 
 def test_keys_of_digits_stay_what_they_are() -> None:
-    driver = osd.parse("osd: {drivers: {aws: {aws_access_key_id: 0123, x: 1e3, y: yes}}}").drivers[0]
-    assert driver.settings == {"aws_access_key_id": "0123", "x": "1e3", "y": "yes"}
+    settings = osd.parse("osd: {drivers: {aws: {aws_access_key_id: 0123, x: 1e3, y: yes}}}")
+    assert settings.drivers[0].settings == {"aws_access_key_id": "0123", "x": "1e3", "y": "yes"}
+
+
+@pytest.mark.parametrize("nothing", ["", "~", "null", "{}"])
+def test_nothing_may_be_said_of_a_driver(nothing: str) -> None:
+    settings = osd.parse(f"osd: {{drivers: {{loop: {nothing}}}, cluster: {nothing}}}")
+    assert settings.drivers == (osd.Driver("loop", "loop"),)
+    assert settings.cluster is not None
+    assert osd.parse(f"osd: {{drivers: {nothing}}}").drivers == ()
 
 
 def test_driver_may_have_a_name_of_its_own() -> None:

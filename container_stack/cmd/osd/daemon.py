@@ -16,7 +16,17 @@ from container_stack.conf import osd_options
 LOG = logging.getLogger(__name__)
 
 #: Libraries whose every word would drown what we say.
-NOISY = ("alembic", "docker", "oslo_db", "sqlalchemy", "stevedore", "tooz", "urllib3", "waitress")
+NOISY = (
+    "alembic",
+    "docker",
+    "oslo_db",
+    "oslo_rootwrap",
+    "sqlalchemy",
+    "stevedore",
+    "tooz",
+    "urllib3",
+    "waitress",
+)
 _SECRET = ("password", "secret", "token")
 
 
