@@ -2,6 +2,7 @@
 """A driver: a backend under a name, and what is remembered of its volumes."""
 
 import contextlib
+import datetime
 import logging
 import os
 from collections.abc import Iterator
@@ -44,6 +45,10 @@ class Driver:
     @property
     def node_id(self) -> str:
         return self.ownership.node_id
+
+    def now(self) -> datetime.datetime:
+        """Return the time by which volumes are dated and snapshots scheduled."""
+        return datetime.datetime.now(datetime.UTC)
 
     def get(self, volume_id: str) -> model.Volume:
         """Return a volume of this driver.

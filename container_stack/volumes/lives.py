@@ -7,7 +7,6 @@ that whoever finds such a row, and nobody who holds its lock, erases what there 
 
 import contextlib
 import dataclasses
-import datetime
 import logging
 import uuid
 from collections.abc import Callable, Mapping
@@ -125,7 +124,7 @@ class Lives:
             driver=self._driver.name,
             name=name,
             spec=spec,
-            created_at=datetime.datetime.now(datetime.UTC),
+            created_at=self._driver.now(),
             labels=model.check_labels(labels),
             source=source,
             read_only=read_only,

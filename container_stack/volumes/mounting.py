@@ -23,8 +23,6 @@ class Mounting:
         self._driver = of
         self._uses = of.uses
         self.places = places.Places(of.name, of.state_dir)
-        #: Volumes of which the registry has yet to be told.
-        self._untold: set[str] = set()
 
     # Mounts ---------------------------------------------------------------------------------
 
@@ -68,7 +66,9 @@ class Mounting:
     def mount_again(self, held: uses.Held, path: str) -> None:
         """Mount a volume where it was and is no more; the caller has its lock."""
         self._driver.ownership.check()
-        self._mount(self._attach(held), path)
+        held = self._attach(held)
+        self._mount(held, path)
+        self.tell(held)
 
     def _mount_first(self, held: uses.Held, path: str, holder: str) -> None:
         with self.places.reserving(held, path):
@@ -128,7 +128,7 @@ class Mounting:
             self._uses.put(dataclasses.replace(held, attached=False))
             try:
                 self.settle(volume_id)
-            except exceptions.ContainerStackError:
+            except exceptions.Busy:
                 self._uses.put(held)
                 raise
         self._driver.note("detach", volume_id)
@@ -236,9 +236,9 @@ class Mounting:
         return held
 
     def settle_later(self) -> None:
-        """Undo, and tell the registry, what couldn't be undone or told when it was due."""
+        """Undo what couldn't be undone when it was due."""
         for held in self._uses.all():
-            if held.settled and held.volume_id not in self._untold:
+            if held.settled:
                 continue
             lock = self._driver.locks.hold(held.volume_id, wait=False)
             with contextlib.suppress(exceptions.Busy), lock:  # somebody is at it
@@ -262,9 +262,5 @@ class Mounting:
             )
         except exceptions.ServiceUnavailable as exc:
             LOG.warning("The registry isn't told of a mount: %(why)s", {"why": exc})
-            self._untold.add(held.volume_id)
         except exceptions.NotFound:
             LOG.warning("%(volume)s is in use and unknown", {"volume": held.volume_id})
-            self._untold.discard(held.volume_id)
-        else:
-            self._untold.discard(held.volume_id)

@@ -6,9 +6,13 @@ that it lives loses what it owns: :mod:`container_stack.volumes.cluster`.
 """
 
 import abc
+import logging
 from collections.abc import Callable
 
+from container_stack import exceptions
 from container_stack.volumes import model, registry
+
+LOG = logging.getLogger(__name__)
 
 
 class Ownership(abc.ABC):
@@ -74,7 +78,11 @@ class Alone(Ownership):
         return self._registry.claim(volume_id, self._node_id)
 
     def release(self, volume_id: str) -> None:
-        self._registry.release(volume_id, self._node_id)
+        # The service compares what is owned with what is used, now and then.
+        try:
+            self._registry.release(volume_id, self._node_id)
+        except exceptions.ServiceUnavailable as exc:
+            LOG.warning("%(volume)s is released later: %(why)s", {"volume": volume_id, "why": exc})
 
     def start(self, fence: Callable[[], None]) -> None:
         return

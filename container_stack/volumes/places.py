@@ -25,7 +25,7 @@ class Places:
     def __init__(self, driver: str, state_dir: str) -> None:
         self._driver = driver
         self._state_dir = os.path.realpath(state_dir)
-        self._locks = locks.ObjectLocks(os.path.join(self._state_dir, "locks"))
+        self._locks = locks.ObjectLocks(os.path.join(self._state_dir, "locks", "mounts"))
         self._given = os.path.join(os.path.abspath(state_dir), "mounts")
         self.directory = os.path.join(self._state_dir, "mounts")
 
@@ -34,7 +34,8 @@ class Places:
         return os.path.join(self.directory, self._driver, name)
 
     def prepare(self) -> None:
-        """Make the directories in which mount points are made."""
+        """Make the directories in which mount points are made; forget what crashes left locked."""
+        self._locks.sweep()
         os.makedirs(os.path.join(self._state_dir, "uses", self._driver), mode=0o700, exist_ok=True)
         os.makedirs(os.path.join(self.directory, self._driver), mode=0o711, exist_ok=True)
 

@@ -29,8 +29,6 @@ class Recovery:
         self._uses = of.uses
         self._mounting = mounted
         self._lives = begun
-        #: Whether the registry and this host's records have been compared.
-        self._agreed = False
 
     def start(self) -> None:
         """Finish or undo what was half-done; nothing is mounted."""
@@ -51,27 +49,24 @@ class Recovery:
     # The registry ---------------------------------------------------------------------------
 
     def agree(self) -> None:
-        """Once after each start, as soon as the registry answers, put it right."""
-        if self._agreed:
-            return
+        """Make the registry and what is here say the same, if the registry answers."""
         try:
             volumes = self._driver.registry.list(self._driver.name)
-            self._agree_on_uses({each.id: each for each in volumes})
+            self.agree_on_uses(volumes)
             self._agree_on_volumes(volumes)
-            self._agreed = True
         except exceptions.ServiceUnavailable as exc:
             LOG.warning("The registry is compared later with what is here: %(why)s", {"why": exc})
 
-    def _agree_on_uses(self, volumes: Mapping[str, model.Volume]) -> None:
+    def agree_on_uses(self, volumes: Sequence[model.Volume]) -> None:
+        """Make the registry say what this host's records say of their use."""
         node_id = self._driver.node_id
-        owned = {each.id for each in volumes.values() if each.attached_on == node_id}
-        for volume_id in sorted(owned | {held.volume_id for held in self._uses.all()}):
-            seen, volume = self._uses.get(volume_id), volumes.get(volume_id)
-            if seen and volume_id in owned and volume and volume.mount_paths == seen.mount_paths:
-                continue
-            with self._locked(volume_id) as free:
-                if free:
-                    self._agree_on_use(volume_id, volume_id in owned)
+        owned = {each.id: each for each in volumes if each.attached_on == node_id}
+        for volume_id in sorted({*owned, *(held.volume_id for held in self._uses.all())}):
+            held, row = self._uses.get(volume_id), owned.get(volume_id)
+            if held is None or row is None or not _says(row, held):
+                with self._locked(volume_id) as free:
+                    if free:
+                        self._agree_on_use(volume_id, row is not None)
 
     def _agree_on_use(self, volume_id: str, owned: bool) -> None:
         held = self._uses.get(volume_id)
@@ -90,6 +85,8 @@ class Recovery:
             LOG.warning("%(volume)s isn't ours: %(why)s", {"volume": held.name, "why": exc})
             self._uses.put(held.unused())
             self._mounting.settle_quietly(held.volume_id)
+        else:
+            self._mounting.tell(held)
 
     def _agree_on_volumes(self, volumes: Sequence[model.Volume]) -> None:
         there = set(self._driver.backend.list())
@@ -191,6 +188,11 @@ class Recovery:
                 yield False
                 return
             yield True
+
+
+def _says(row: model.Volume, held: uses.Held) -> bool:
+    """Tell whether the registry says of a volume what is so."""
+    return (row.mount_paths, row.device_path) == (held.mount_paths, held.device)
 
 
 def _dead(

@@ -269,7 +269,7 @@ class VolumeService:
 
         Scheduled snapshots, measurements, alerts, what failed before, mounts that were lost.
         """
-        self._upkeep.run(datetime.datetime.now(datetime.UTC))
+        self._upkeep.run(self._driver.now())
 
     def reconcile(
         self, live: Mapping[str, frozenset[str]] | None = None, *, grace: float = 150.0

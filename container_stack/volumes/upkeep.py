@@ -53,10 +53,10 @@ class Upkeep:
             self._mounting.settle_later()
         with self._trying("serve"):
             self._driver.ownership.check()
-            self._recovery.agree()
             for words in self._recovery.reconcile(None, 0):
                 LOG.info("%(words)s", {"words": words})
             volumes = [*self._volumes()]
+            self._recovery.agree_on_uses(volumes)
             self._clean(volumes)
             self._schedules.run(volumes, now)
         with self._trying("measure"):

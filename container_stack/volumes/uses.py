@@ -98,9 +98,9 @@ class Held:
         return dataclasses.replace(self, attached=False, paths={path: {} for path in self.paths})
 
     def rebooted(self) -> "Held":
-        """Return it as it is after a new start of the host: Docker mounts what it needs again."""
+        """Return what is wanted after a new start of the host: Docker mounts its own again."""
         kept = {path: _of_nobody(holders) for path, holders in self.paths.items()}
-        return dataclasses.replace(self, paths=kept, device="")
+        return dataclasses.replace(self, attached=False, paths=kept, device="")
 
 
 class Uses:
