@@ -52,9 +52,10 @@ class Mount:
 
 def main() -> None:
     """End all use of what is mounted below the directory that is the only argument."""
-    if len(sys.argv) != 2 or os.path.realpath(sys.argv[1]) != sys.argv[1] != "/":
+    tree = sys.argv[1] if len(sys.argv) == 2 else ""
+    if tree in ("", "/") or os.path.realpath(tree) != tree:
         sys.exit("Usage: container-stack-fence DIRECTORY, absolute and without links.")
-    left = end(sys.argv[1])
+    left = end(tree)
     if left:
         sys.exit(f"Still in use: {', '.join(left)[:400]}")
 

@@ -40,7 +40,7 @@ class Etcd:
 @contextlib.contextmanager
 def running(directory: Path) -> Iterator[Etcd]:
     """Run a server, with its data in this directory, as long as the context lasts."""
-    clients, peers = _free_port(), _free_port()
+    clients, peers = free_port(), free_port()
     url, peer = f"http://127.0.0.1:{clients}", f"http://127.0.0.1:{peers}"
     command = [
         *(PROGRAM, "--name", "cstest", "--data-dir", str(directory / "etcd")),
@@ -72,7 +72,7 @@ def _wait(url: str, process: "subprocess.Popen[bytes]", log: Path, seconds: floa
             time.sleep(0.1)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

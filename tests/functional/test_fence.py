@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""container-stack-fence: who uses what is mounted below a directory is killed, and nobody else."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from container_stack.host import mounts
+from container_stack.rootwrap import fence
+
+from . import cluster_hosts
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+
+#: What has a file open, stands in its directory, or has mapped it without a descriptor.
+OPEN = 'exec 3>>"$0/file"; exec sleep infinity'
+STAND = 'cd "$0"; exec sleep infinity'
+MAP = (
+    "import mmap, os, sys, time; fd = os.open(sys.argv[1] + '/file', os.O_RDWR | os.O_CREAT);"
+    "os.write(fd, b'x' * 4096); it = mmap.mmap(fd, 4096); os.close(fd); time.sleep(1e6)"
+)
+#: A container has the volume elsewhere, and needn't have anything open.
+CONTAINER = 'mount --bind "$0" /mnt && umount "$0" && exec sleep infinity'
+
+
+@pytest.fixture
+def space() -> Iterator[cluster_hosts.Space]:
+    """Mounts and processes of the test's own: nobody else's are looked at."""
+    made = cluster_hosts.Space(
+        *("--mount", "--pid", "--fork", "--mount-proc", "--propagation=private", "--net")
+    )
+    yield made
+    made.end()
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    directory = tmp_path / "mounts"
+    for name in ("volume", "second volume"):
+        (directory / name).mkdir(parents=True)
+        (tmp_path / "data" / name).mkdir(parents=True)
+    return directory
+
+
+class Host:
+    """A host in namespaces, with volumes mounted below a tree."""
+
+    def __init__(self, space: cluster_hosts.Space, tree: Path) -> None:
+        self._words = space.words("--mount", "--pid")
+        self._table = f"/proc/{space.pid}/mountinfo"
+        self.tree = tree
+        self.run("sh", "-c", "mount --make-shared /")
+        for name in ("volume", "second volume"):
+            self.run("mount", "--bind", str(tree.parent / "data" / name), str(tree / name))
+
+    def run(self, *argv: str) -> None:
+        subprocess.run([*self._words, *argv], check=True)
+
+    def start(self, *argv: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([*self._words, *argv], stdin=subprocess.DEVNULL)
+
+    def fence(self, tree: Path | None = None) -> subprocess.CompletedProcess[str]:
+        argv = [sys.executable, "-m", "container_stack.rootwrap.fence", str(tree or self.tree)]
+        return subprocess.run(
+            [*self._words, *argv], capture_output=True, text=True, timeout=60, check=False
+        )
+
+    def mounted(self) -> list[str]:
+        found = [mount.path for mount in mounts.table(self._table)]
+        return [path for path in found if path.startswith(f"{self.tree}/")]
+
+
+@pytest.fixture
+def host(space: cluster_hosts.Space, tree: Path) -> Host:
+    return Host(space, tree)
+
+
+def users(host: Host, path: Path) -> dict[str, subprocess.Popen[bytes]]:
+    unshare = ("unshare", "--mount", "--propagation=private")
+    found = {
+        "open": host.start("sh", "-c", OPEN, str(path)),
+        "stand": host.start("sh", "-c", STAND, str(path)),
+        "map": host.start(sys.executable, "-c", MAP, str(path)),
+        "container": host.start(*unshare, "sh", "-c", CONTAINER, str(path)),
+        "other mounts": host.start(*unshare, "sleep", "infinity"),
+    }
+    time.sleep(1.5)
+    assert all(each.poll() is None for each in found.values())
+    return found
+
+
+def test_all_use_ends(host: Host) -> None:
+    found = users(host, host.tree / "volume")
+    found |= {f"{name} 2": each for name, each in users(host, host.tree / "second volume").items()}
+    done = host.fence()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert host.mounted() == []
+    for name, each in found.items():
+        each.wait(10)
+        assert each.returncode in (-9, 137), name
+
+
+def test_nobody_else_is_touched(host: Host, tree: Path) -> None:
+    slave = ("unshare", "--mount", "--propagation=slave", "sleep", "infinity")
+    found = {
+        "in the tree, in no volume": host.start("sh", "-c", STAND, str(tree)),
+        "in what is mounted, itself": host.start(
+            "sh", "-c", OPEN, str(tree.parent / "data" / "volume")
+        ),
+        "whose mounts follow ours": host.start(*slave),
+        "elsewhere": host.start("sleep", "infinity"),
+    }
+    time.sleep(1)
+    assert host.fence().returncode == 0
+    assert host.mounted() == []
+    assert {name: each.poll() for name, each in found.items()} == dict.fromkeys(found)
+    for each in found.values():
+        each.kill()
+        each.wait()
+
+
+def test_what_is_mounted_over_itself_goes_too(host: Host, tree: Path) -> None:
+    for _each in range(3):
+        host.run("mount", "--bind", str(tree.parent / "data" / "volume"), str(tree / "volume"))
+    assert len(host.mounted()) > 4
+    assert host.fence().returncode == 0
+    assert host.mounted() == []
+
+
+def test_nothing_to_do_is_done(host: Host) -> None:
+    assert host.fence().returncode == 0
+    assert host.fence().returncode == 0
+
+
+def test_a_directory_behind_a_link_is_refused(host: Host, tree: Path) -> None:
+    (tree.parent / "link").symlink_to(tree)
+    for odd in (tree.parent / "link", Path("/"), Path("mounts")):
+        assert host.fence(odd).returncode == 1
+    assert len(host.mounted()) == 2
+
+
+def test_a_name_that_begins_alike_is_another(host: Host, tree: Path) -> None:
+    other = tree.parent / "mounts2"
+    other.mkdir()
+    host.run("mount", "--bind", str(tree.parent / "data" / "volume"), str(other))
+    stays = host.start("sh", "-c", STAND, str(other))
+    time.sleep(0.5)
+    host.fence()
+    assert str(other) in [mount.path for mount in mounts.table(host._table)]
+    assert stays.poll() is None
+    stays.kill()
+    stays.wait()
+
+
+def test_a_mount_shows_what_another_does() -> None:
+    volume = fence.Mount("8:1", "/volumes/1", "/mounts/a")
+    assert fence.Mount("8:1", "/volumes/1/sub", "/x").shows(volume)
+    assert fence.Mount("8:1", "/anything", "/x").shows(fence.Mount("8:1", "/", "/mounts/a"))
+    assert not fence.Mount("8:1", "/volumes/12", "/x").shows(volume)
+    assert not fence.Mount("8:1", "/", "/x").shows(volume)
+    assert not fence.Mount("8:2", "/volumes/1", "/x").shows(volume)
