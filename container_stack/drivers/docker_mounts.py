@@ -2,10 +2,9 @@
 """What Docker has mounted of one driver's volumes, and how that is kept true."""
 
 import collections
-import functools
 import logging
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 
 from container_stack import exceptions
 from container_stack.drivers import docker_traffic, docker_uses
@@ -20,7 +19,6 @@ class Mounts:
 
     :param directory: where volumes are mounted for Docker, each under its name.
     :param engine: whose containers use them; None where nobody can be asked.
-    :param names: what the engine calls the driver, where that isn't the driver's own name.
     :param grace: seconds in which a container starts after its volume was mounted.
     """
 
@@ -29,14 +27,12 @@ class Mounts:
         volumes: service.VolumeService,
         directory: str,
         engine: containers.Engine | None,
-        names: Collection[str],
         grace: float,
     ) -> None:
         self._volumes = volumes
         # As the service has it.
         self._directory = os.path.realpath(directory)
         self._engine = engine
-        self._names = frozenset(names) or frozenset([volumes.driver])
         self._grace = grace
         self.traffic = docker_traffic.Traffic()
 
@@ -59,32 +55,26 @@ class Mounts:
         here = volume.attached_on == self._volumes.node_id
         return path if here and path in volume.mount_paths else ""
 
-    def settle(self, live: docker_uses.Live) -> Sequence[str]:
+    def settle(self, live: docker_uses.Live | None) -> Sequence[str]:
         """End the uses of volumes that no running container has, and see that others have one.
 
-        A volume that Docker asked about within the grace is left alone.
+        A volume that Docker asked about within the grace is left alone, and a mount that is gone
+        and shouldn't be is made again.
 
+        :param live: None means that nobody knows.
         :return: what was done, in words.
         """
-        users = {name: ids for (driver, name), ids in live.items() if driver in self._names}
-        counted = self.counted()
-        done: list[str] = []
-        for name in sorted({*counted, *users}):
-            change = self._settling(name, counted.get(name, ()), users.get(name, frozenset()))
-            if change is not None:
-                with self.traffic.quiet(name, self._grace) as quiet:
-                    done += _worded(change) if quiet else ()
+        if live is None:
+            return self._volumes.reconcile()
+        # Names are unique in an engine, whatever it calls the driver.
+        paths = collections.defaultdict(set)
+        for (_driver, name), ids in live.items():
+            for container in ids:
+                paths[container].add(self.path(name))
+        alive = {container: frozenset(each) for container, each in paths.items()}
+        done = [*self._volumes.reconcile(alive, grace=self._grace), *self._adopt_all(live)]
         self.traffic.forget(self._grace)
         return done
-
-    def _settling(
-        self, name: str, counted: Sequence[uses.Use], users: Collection[str]
-    ) -> Callable[[], str] | None:
-        if counted and not users:
-            return functools.partial(self._end, name, counted)
-        if users and not counted:
-            return functools.partial(self._adopt, name, min(users))
-        return None
 
     def end_what_a_crash_left(self, name: str) -> None:
         """End uses of a volume that Docker wants to be rid of, if no container runs with it.
@@ -92,29 +82,35 @@ class Mounts:
         Docker asks only when it has no container with the volume.
         """
         counted = self.counted().get(name, ())
-        if counted and self._engine is not None:
-            try:
-                live = docker_uses.live(self._engine)
-            except exceptions.EngineUnavailable:
-                return
-            if not any((driver, name) in live for driver in self._names):
-                self._end(name, counted)
+        if not counted or self._engine is None:
+            return
+        try:
+            live = docker_uses.live(self._engine)
+        except exceptions.EngineUnavailable:
+            return
+        if name not in {used for _driver, used in live}:
+            for use in counted:
+                for _each in range(use.count):
+                    self._volumes.unmount(use.volume_id, use.path, holder=use.holder)
 
-    def _end(self, name: str, counted: Sequence[uses.Use]) -> str:
-        for use in counted:
-            for _each in range(use.count):
-                self._volumes.unmount(use.volume_id, use.path, holder=use.holder)
-        return f"{self._volumes.driver}: no running container has {name}; ended its uses"
+    def _adopt_all(self, live: docker_uses.Live) -> list[str]:
+        counted = self.counted()
+        done: list[str] = []
+        for (driver, name), ids in live.items():
+            if driver == self._volumes.driver and name not in counted:
+                with self.traffic.quiet(name, self._grace) as quiet:
+                    done += self._adopt(name, ids) if quiet else ()
+        return done
 
-    def _adopt(self, name: str, container: str) -> str:
-        volume = self._volumes.find(name)
-        self._volumes.mount(volume.id, self.path(name), holder=container)
-        return f"{self._volumes.driver}: container {container[:12]} uses {name}; counted it"
-
-
-def _worded(change: Callable[[], str]) -> list[str]:
-    try:
-        return [change()]
-    except exceptions.ContainerStackError as exc:
-        LOG.warning("Couldn't reconcile with the Docker Engine: %(why)s", {"why": exc})
-        return []
+    def _adopt(self, name: str, ids: Collection[str]) -> list[str]:
+        """Count a use that a running container has, though its Mount is known no more."""
+        container = min(ids)
+        try:
+            self._volumes.mount(self._volumes.find(name).id, self.path(name), holder=container)
+        except exceptions.ContainerStackError as exc:
+            LOG.warning(
+                "Container %(container)s uses %(name)s, which can't be counted: %(why)s",
+                {"container": container[:12], "name": name, "why": exc},
+            )
+            return []
+        return [f"{name}: container {container[:12]} uses it; counted that."]

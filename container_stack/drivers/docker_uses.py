@@ -33,8 +33,8 @@ Live = Mapping[tuple[str, str], frozenset[str]]
 class Plugin(Protocol):
     """What has uses that may be wrong."""
 
-    def settle(self, live: Live) -> Sequence[str]:
-        """Make its uses what they are; return what was done, in words."""
+    def settle(self, live: Live | None) -> Sequence[str]:
+        """Make its uses what they are, as far as anybody knows; say in words what was done."""
 
 
 def live(engine: containers.Engine) -> Live:
@@ -91,11 +91,11 @@ class Reconciler:
 
     def look(self) -> Sequence[str]:
         """Tell the plugins what is used; return what they did, in words."""
+        users = None
         try:
             users = live(self._engine)
         except exceptions.ContainerStackError as exc:
             LOG.warning("Nobody knows which volumes containers use: %(why)s", {"why": exc})
-            return []
         done: list[str] = []
         for plugin in self._plugins:
             done += _quietly(lambda plugin=plugin: plugin.settle(users)) or ()  # type: ignore[misc]
@@ -117,9 +117,10 @@ class Reconciler:
                 with self._engine.events() as events:
                     self._events = events
                     self._due.set()
+                    if self._stopping.is_set():
+                        return
                     for _event in events:
-                        if self._stopping.is_set():
-                            return
+                        pass
             except exceptions.ContainerStackError:
                 self._stopping.wait(1)
 

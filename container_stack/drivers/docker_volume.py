@@ -12,7 +12,7 @@ import logging
 import re
 import socket
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from container_stack import exceptions
@@ -198,7 +198,6 @@ class DockerVolumes:
     :param path: of the socket, such as /run/docker/plugins/btrfs.sock.
     :param directory: where volumes are mounted for Docker: ``<state_dir>/mounts/<driver>``.
     :param engine: whose containers use them; None where nobody can be asked.
-    :param names: what the engine calls the driver, where that isn't the driver's own name.
     :param group: who may connect, beside this user.
     :param inherited: a socket that listens already, as systemd hands it over.
     :param grace: seconds in which a container starts after its volume was mounted.
@@ -212,13 +211,12 @@ class DockerVolumes:
         directory: str,
         *,
         engine: containers.Engine | None = None,
-        names: Collection[str] = (),
         group: str = "",
         inherited: socket.socket | None = None,
         grace: float = docker_uses.GRACE,
         patience: float = PATIENCE,
     ) -> None:
-        self._mounts = docker_mounts.Mounts(volumes, directory, engine, names, grace)
+        self._mounts = docker_mounts.Mounts(volumes, directory, engine, grace)
         self._server = servers.Server(
             VolumePlugin(volumes, self._mounts, patience),
             path,
@@ -240,8 +238,8 @@ class DockerVolumes:
         """Finish what was asked for, and answer no more; volumes stay mounted. Idempotent."""
         self._server.stop()
 
-    def settle(self, live: docker_uses.Live) -> Sequence[str]:
-        """Make the uses what they really are; return what was done, in words."""
+    def settle(self, live: docker_uses.Live | None) -> Sequence[str]:
+        """Make the uses what they really are, as far as anybody knows; say what was done."""
         return self._mounts.settle(live)
 
 

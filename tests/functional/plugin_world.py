@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A driver of Open Storage's that a real engine finds, and the engine's own client.
 
-The directory in which an engine looks for plugins is the same for all: what is in it has a name
-that nobody else has, and is never left behind, for each call of the engine's would wait for it.
+The engine is one of the tests' own, with directories of its own to look for plugins in: an engine
+never forgets a plugin, and once that is gone waits for it whenever it hears of an unknown volume.
 """
 
 import contextlib
@@ -15,41 +15,88 @@ from pathlib import Path
 from typing import Any
 
 from container_stack.drivers import docker_uses, docker_volume
-from container_stack.host import containers
+from container_stack.host import containers, images
 from container_stack.rootwrap import executor
 from container_stack.testing import memory_volumes
 from container_stack.volumes import backend, ownership, service, sql
 
-PLUGINS = Path("/run/docker/plugins")
+from . import busybox, dockerd
+
+IMAGE = "cstest-busybox:plugins"
+
 NODE = "cstest-node"
+#: Run before dockerd, in a mount namespace of its own: $1 is where it looks for plugins' sockets,
+#: $2 for their specifications.
+ENTER = """\
+mkdir -p /run/docker/plugins "$1" "$2" && mount --bind "$1" /run/docker/plugins &&
+mount -t tmpfs cstest /etc/docker && mkdir /etc/docker/plugins &&
+mount --bind "$2" /etc/docker/plugins && shift 2 && exec "$@"
+"""
 
 MakeBackend = Callable[[backend.Options], backend.Backend]
 
 
+class PluginDockerd(dockerd.Dockerd):
+    """An engine with plugins of its own.
+
+    :ivar sockets: where it looks for their sockets; ``specs`` is for their specifications.
+    """
+
+    def __init__(self, directory: Path, options: Sequence[str] = ()) -> None:
+        self.sockets, self.specs = directory / "plugins", directory / "specs"
+        entered = ("sh", "-c", ENTER, "sh", str(self.sockets), str(self.specs))
+        private = ("unshare", "--mount", "--propagation", "private", *entered)
+        super().__init__(directory, options, private)
+
+    def docker(self, *argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run Docker's own client."""
+        done = subprocess.run(
+            ["docker", "--host", self.url, *argv],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        assert not check or done.returncode == 0, (argv, done.stderr)
+        return done
+
+
+@contextlib.contextmanager
+def plugin_dockerd(directory: Path, *options: str) -> Iterator[PluginDockerd]:
+    """Start such an engine, with the image :data:`IMAGE`, and end it."""
+    started = PluginDockerd(directory, options)
+    started.start()
+    try:
+        engine = containers.Engine(started.url)
+        busybox.import_image(images.Images(engine), IMAGE)
+        engine.close()
+        yield started
+    finally:
+        started.stop()
+
+
 class World:
-    """One driver in this process, and Docker's client.
+    """One driver in this process, for an engine.
 
     :param make: the backend.
-    :param url: the engine's.
-    :param sockets: where that engine looks for plugins.
     """
 
     def __init__(
         self,
+        engine: PluginDockerd,
         directory: Path,
         make: MakeBackend = memory_volumes.MemoryVolumes,
         *,
-        url: str = containers.DEFAULT_URL,
-        sockets: Path = PLUGINS,
         name: str = "",
         grace: float = 0.0,
         patience: float = docker_volume.PATIENCE,
     ) -> None:
         self.name = name or f"cstest-f-{uuid.uuid4().hex[:8]}"
         self.directory = directory
-        self.url = url
-        self.socket = sockets / f"{self.name}.sock"
-        self.engine = containers.Engine(url)
+        self.dockerd = engine
+        self.docker = engine.docker
+        self.socket = engine.sockets / f"{self.name}.sock"
+        self.engine = containers.Engine(engine.url)
         self.registry = sql.open(f"sqlite:///{directory}/osd.sqlite")
         self.backend = make(
             backend.Options(
@@ -99,9 +146,6 @@ class World:
             with contextlib.suppress(Exception):
                 self.volumes.delete(volume.id)
 
-    def docker(self, *argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        return docker(self.url, *argv, check=check)
-
     def create(self, name: str, *options: str) -> None:
         words = [word for each in options for word in ("-o", each)]
         self.docker("volume", "create", "-d", self.name, *words, name)
@@ -117,14 +161,6 @@ class World:
     def ask(self, path: str, body: object = None, timeout: float = 30) -> dict[str, Any]:
         """Ask the plugin as the engine does."""
         return ask(self.socket, path, json.dumps(body).encode(), timeout)[1]
-
-
-def docker(url: str, *argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        ["docker", "--host", url, *argv], capture_output=True, text=True, check=False, timeout=300
-    )
-    assert not check or done.returncode == 0, (argv, done.stderr)
-    return done
 
 
 def ask(
