@@ -48,7 +48,7 @@ def failing(what: str) -> Iterator[None]:
     try:
         yield
     except exceptions.ContainerStackError as exc:
-        raise Refused(f"{what}: {forms.reason(exc)}") from exc
+        raise Refused(f"{what}: {exc}") from exc
 
 
 def refuse(
@@ -64,7 +64,7 @@ def refuse(
         say(response, falcon.HTTP_400, str(exc))
     elif isinstance(exc, exceptions.ContainerStackError):
         found = (status for kind, status in _STATUS if isinstance(exc, kind))
-        say(response, next(found, falcon.HTTP_503), forms.reason(exc))
+        say(response, next(found, falcon.HTTP_503), str(exc))
     else:
         mark = uuid.uuid4().hex[:12]
         LOG.error(

@@ -128,8 +128,7 @@ class Fields:
             if not 0 <= value < len(FILESYSTEMS):
                 raise BadBody(f"{value} is no file system's number.")
             return FILESYSTEMS[value]
-        name = self.text("format")
-        return "" if name == "none" else name
+        return self.text("format")
 
 
 def load(raw: bytes) -> Fields:

@@ -112,7 +112,7 @@ class Remove(Enumerate):
             for each in wanted:
                 self._remove(each)
         except exceptions.ContainerStackError as exc:
-            error = f"Node Remove: {forms.reason(exc)}"
+            error = f"Node Remove: {exc}"
         answers.put(response, {"error": error} if error else {})
 
     def _remove(self, node_id: str) -> None:

@@ -42,7 +42,7 @@ class Drivers:
         try:
             self._make(name, settings)
         except exceptions.ContainerStackError as exc:
-            error = forms.reason(exc)
+            error = str(exc)
         answers.put(response, {"error": error})
 
     def _make(self, name: str, settings: Mapping[str, str]) -> None:

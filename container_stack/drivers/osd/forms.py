@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from container_stack import exceptions
 from container_stack.drivers.osd import body
 from container_stack.volumes import model
 
@@ -88,12 +87,3 @@ def rfc3339(at: datetime.datetime | None) -> str:
         return "0001-01-01T00:00:00Z"
     at = at.astimezone(datetime.UTC) if at.tzinfo else at.replace(tzinfo=datetime.UTC)
     return at.isoformat().removesuffix("+00:00") + "Z"
-
-
-def reason(exc: exceptions.ContainerStackError) -> str:
-    """Return what is told of an error, in the original's words where it had any."""
-    if isinstance(exc, exceptions.NotSupported):
-        return str(exc) or "Operation not supported"
-    if isinstance(exc, exceptions.NotFound):
-        return str(exc) or "Volume does not exist."
-    return str(exc)

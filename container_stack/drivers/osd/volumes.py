@@ -12,10 +12,12 @@ import falcon
 
 from container_stack import exceptions
 from container_stack.drivers.osd import answers, body, forms
-from container_stack.volumes import model, service, uses
+from container_stack.volumes import model, service
 
 #: What the original says where there is nothing to delete.
 _GONE = "Key not found"
+#: What its clients call a file system that they leave to the driver.
+_NONE = "none"
 
 
 class Resource:
@@ -54,9 +56,10 @@ class Volumes(Resource):
     def _create(self, wanted: body.Create) -> model.Volume:
         if wanted.spec is None:
             raise exceptions.InvalidRequest("Invalid argument: the request has no spec.")
-        return self._service.create(
-            wanted.name, wanted.spec, labels=wanted.labels, source=wanted.source
-        )
+        spec = wanted.spec
+        if spec.filesystem == _NONE and _NONE not in self._service.capabilities.filesystems:
+            spec = dataclasses.replace(spec, filesystem="")
+        return self._service.create(wanted.name, spec, labels=wanted.labels, source=wanted.source)
 
 
 class Volume(Resource):
@@ -77,7 +80,7 @@ class Volume(Resource):
         try:
             done, volume = self._change(model.check_id(volume_id), change)
         except exceptions.ContainerStackError as exc:
-            answers.put(response, form.changed(change, None, forms.reason(exc)))
+            answers.put(response, form.changed(change, None, str(exc)))
         else:
             answers.put(response, form.changed(done, volume, ""))
 
@@ -89,7 +92,7 @@ class Volume(Resource):
         except exceptions.NotFound:
             error = _GONE
         except exceptions.ContainerStackError as exc:
-            error = forms.reason(exc)
+            error = str(exc)
         answers.put(response, self._form.done(error))
 
     def _change(self, volume_id: str, change: body.Change) -> tuple[body.Change, model.Volume]:
@@ -114,13 +117,10 @@ class Volume(Resource):
 
     def _unmount(self, volume_id: str, path: str) -> None:
         """Unmount it; to the service, that is done where it isn't mounted, to the original not."""
-        before = self._uses(volume_id)
+        before = self._service.uses(volume_id)
         self._service.unmount(volume_id, path)
-        if self._uses(volume_id) == before:
+        if self._service.uses(volume_id) == before:
             raise exceptions.InvalidRequest(f"Device {volume_id} not mounted")
-
-    def _uses(self, volume_id: str) -> list[uses.Use]:
-        return [use for use in self._service.uses() if use.volume_id == volume_id]
 
     def _describe(self, volume_id: str, change: body.Change) -> None:
         now = self._service.get(volume_id)
@@ -174,7 +174,7 @@ class Restore(Resource):
         try:
             self._service.restore(model.check_id(volume_id), model.check_id(snapshot))
         except exceptions.ContainerStackError as exc:
-            error = forms.reason(exc)
+            error = str(exc)
         answers.put(response, self._form.done(error))
 
 
@@ -194,7 +194,6 @@ class Alerts(Resource):
     def on_get(self, request: falcon.Request, response: falcon.Response, volume_id: str) -> None:
         """Return what an operator should know of."""
         with answers.failing("Failed to get alerts"):
-            self._service.get(model.check_id(volume_id))
             found = self._service.alerts(model.check_id(volume_id))
         answers.put(response, forms.alerts(found))
 
@@ -223,7 +222,7 @@ def _made(form: Callable[[str, str], forms.Json], make: Callable[[], model.Volum
     try:
         return form(make().id, "")
     except exceptions.ContainerStackError as exc:
-        return form("", forms.reason(exc))
+        return form("", str(exc))
 
 
 def _query(request: falcon.Request) -> model.Query | None:
