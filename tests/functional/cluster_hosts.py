@@ -51,12 +51,16 @@ class Space:
         """Return what runs a command inside."""
         return ["nsenter", f"--target={self.pid}", *kinds, "--"]
 
-    def end(self) -> None:
+    def kill(self) -> None:
         """End all that is inside, as kill -9 does; idempotent."""
         if self.outer.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
-            self.outer.wait(30)
+
+    def end(self) -> None:
+        """Kill all, and wait until it is gone; whoever entered it has been waited for."""
+        self.kill()
+        self.outer.wait(30)
 
 
 class Daemon:
@@ -105,12 +109,18 @@ class Daemon:
 
     @property
     def lives(self) -> bool:
-        return self._process.poll() is None
+        # nsenter stops with it, and doesn't see its end then.
+        try:
+            stat = Path(f"/proc/{self.pid}/stat").read_text()
+        except OSError:
+            return False
+        return stat.rpartition(")")[2].split()[0] != "Z"
 
     def end(self) -> None:
         """Kill it; idempotent."""
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGKILL)
+        for pid in (self.pid, self._process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self._process.wait(20)
 
     def _read(self) -> dict[str, Any]:
@@ -170,6 +180,7 @@ class Host:
         self._world = world
         self.etcd: subprocess.Popen[bytes] | None = None
         self.daemon: Daemon | None = None
+        self.writers: list[Writer] = []
         self.boot()
 
     def boot(self) -> None:
@@ -240,6 +251,7 @@ class Host:
             path = "/mnt"
         writer = Writer(argv, f"{self.name}-{len(self._world.writers)}", self._world.acks, path)
         self._world.writers.append(writer)
+        self.writers.append(writer)
         return writer
 
     def processes(self, part: str) -> list[int]:
@@ -260,12 +272,18 @@ class Host:
         return [path for path in paths if path.startswith(f"{self.directory}/osd/mounts/")]
 
     def cut_power(self) -> None:
-        """End everything on it at once."""
-        self.space.end()
-        for each in (self.daemon, self.etcd):
-            if each is not None:
-                (each.end if isinstance(each, Daemon) else each.wait)()
+        """End everything on it at once; idempotent."""
+        self.space.kill()
+        # What somebody outside is the parent of keeps the rest from going until he has gone.
+        for writer in self.writers:
+            writer.end()
+        if self.daemon is not None:
+            self.daemon.end()
+        if self.etcd is not None:
+            self.etcd.kill()
+            self.etcd.wait(30)
         self.daemon = self.etcd = None
+        self.space.end()
 
     def _start_etcd(self) -> None:
         def url(number: int, port: int) -> str:
@@ -309,11 +327,16 @@ class World:
         # What is asked, or started, in this thread is in the hosts' network.
         self._thread = concurrent.futures.ThreadPoolExecutor(1, initializer=self._enter)
         self._undo = contextlib.ExitStack()
+        self.hosts: list[Host] = []
+
+    def start(self) -> None:
+        """Start the database and the hosts."""
         self.database = self.inside(
             lambda: self._undo.enter_context(sql_servers.running("mariadb", DATABASE))
         )
         self.registry: str = self.inside(self.database.database)
-        self.hosts = [Host(self, number) for number in (1, 2, 3)]
+        for number in (1, 2, 3):
+            self.hosts.append(Host(self, number))
         eventually(self.quorate, 60)
 
     def inside(self, action: Callable[[], Result]) -> Result:
@@ -341,13 +364,12 @@ class World:
 
     def end(self) -> None:
         """End all, and leave nothing."""
-        for host in self.hosts:
-            host.cut_power()
-        for writer in self.writers:
-            writer.end()
-        self.inside(self._undo.close)
-        self._thread.shutdown()
-        self.switch.end()
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.switch.end)
+            undo.callback(self._thread.shutdown)
+            undo.callback(self.inside, self._undo.close)
+            for host in self.hosts:
+                undo.callback(host.cut_power)
 
 
 @contextlib.contextmanager
@@ -357,6 +379,7 @@ def running(directory: Path) -> Iterator[World]:
     try:
         world = World(directory, fast)
         try:
+            world.start()
             yield world
         finally:
             world.end()

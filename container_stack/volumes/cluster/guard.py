@@ -142,7 +142,9 @@ def _log() -> logging.handlers.QueueListener:
     lines: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
     output = logging.StreamHandler()
     output.setFormatter(logging.Formatter("osd guard: %(levelname)s %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[logging.handlers.QueueHandler(lines)])
+    into = logging.handlers.QueueHandler(lines)
+    into.setFormatter(logging.Formatter())
+    logging.basicConfig(level=logging.INFO, handlers=[into])
     listener = logging.handlers.QueueListener(lines, output)
     listener.start()
     return listener

@@ -31,6 +31,7 @@ class OneHost(ownership.Alone):
         self._url = url
         self._heart = beat
         self._coordinator: Any = None
+        self._lock: Any = None
 
     def start(self, fence: Callable[[], None]) -> None:
         """Come to live.
@@ -41,7 +42,9 @@ class OneHost(ownership.Alone):
         try:
             self._coordinator = coordination.get_coordinator(self._url, name.encode())
             self._coordinator.start(start_heart=False)
-            taken = self._coordinator.get_lock(name.encode()).acquire(blocking=False)
+            # Kept: tooz frees a lock that nobody knows any more.
+            self._lock = self._coordinator.get_lock(name.encode())
+            taken = self._lock.acquire(blocking=False)
         except (coordination.ToozError, OSError, RuntimeError) as exc:
             raise exceptions.HostNotReady(f"No lock is to be had of {self._url}: {exc}") from exc
         if not taken:
@@ -51,5 +54,6 @@ class OneHost(ownership.Alone):
     def stop(self) -> None:
         self._heart.stop()
         if self._coordinator is not None:
+            self._lock.release()
             self._coordinator.stop()
-            self._coordinator = None
+            self._coordinator = self._lock = None

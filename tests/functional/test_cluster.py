@@ -1,0 +1,296 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Three hosts that come apart: at no time two write, and nothing acknowledged is lost."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from . import cluster_hosts
+from .cluster_hosts import LEASE, Host, Refused, World, Writer, eventually
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces of hosts need root")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with cluster_hosts.running(tmp_path_factory.mktemp("cluster")) as world:
+        yield world
+
+
+@pytest.fixture
+def hosts(world: World) -> Iterator[list[Host]]:
+    """All three, whole again, each with a daemon that is in the cluster."""
+    for host in world.hosts:
+        _repair(host)
+    for host in world.hosts:
+        eventually(lambda host=host: _serves(host), 6 * LEASE)
+    yield world.hosts
+    for writer in world.writers:
+        writer.end()
+    for host in world.hosts:
+        if host.daemon is not None:
+            host.daemon.end()
+
+
+@pytest.fixture
+def volume(world: World, hosts: list[Host], request: pytest.FixtureRequest) -> Iterator[str]:
+    """A volume's name; in the end its log is read."""
+    name = request.node.name.replace("[", "-").replace("]", "")
+    assert hosts[0].daemon is not None
+    volume_id = hosts[0].daemon.ask("create", name)
+    first = len(world.writers)
+    yield name
+    for writer in world.writers[first:]:
+        writer.end()
+    _check_log(world.shared / volume_id / "log", world.writers[first:])
+
+
+def _repair(host: Host) -> None:
+    if host.etcd is None:
+        host.boot()
+    host.plug(up=True)
+    if host.daemon is None or not host.daemon.lives:
+        host.start()
+
+
+def _serves(host: Host) -> bool:
+    assert host.daemon is not None
+    try:
+        host.daemon.ask("check")
+    except Refused as exc:
+        if exc.kind == "EOFError":
+            host.start()
+        return False
+    return True
+
+
+def _check_log(path: Path, writers: list[Writer]) -> None:
+    """Each wrote in one piece, after the one before him had ended; what they said is there."""
+    lines = path.read_text().splitlines()
+    who = [line.split()[0] for line in lines]
+    turns = [each for number, each in enumerate(who) if number == 0 or who[number - 1] != each]
+    assert len(turns) == len(set(turns)), f"they wrote at the same time: {turns}"
+    times = [float(line.split()[2]) for line in lines]
+    assert times == sorted(times)
+    there = set(lines)
+    for writer in writers:
+        missing = [line for line in writer.acknowledged() if line not in there]
+        assert not missing, f"{writer.name}: {len(missing)} lines are lost"
+
+
+def _begin(host: Host, volume: str, *, contained: bool = True) -> Writer:
+    assert host.daemon is not None
+    writer = host.write(host.daemon.ask("mount", volume), contained=contained)
+    eventually(writer.acknowledged)
+    return writer
+
+
+def _move(host: Host, volume: str, seconds: float = 8 * LEASE) -> float:
+    """Mount and write elsewhere as soon as that is allowed, and return how long that took."""
+    assert host.daemon is not None
+    daemon, begun = host.daemon, time.monotonic()
+    while not (path := _mounted(daemon, volume)):
+        assert time.monotonic() < begun + seconds
+        time.sleep(0.05)
+    took = time.monotonic() - begun
+    writer = host.write(path, contained=True)
+    eventually(lambda: len(writer.acknowledged()) > 100)
+    return took
+
+
+def _mounted(daemon: cluster_hosts.Daemon, volume: str) -> str:
+    try:
+        return str(daemon.ask("mount", volume))
+    except Refused as exc:
+        if exc.kind not in ("Busy", "ServiceUnavailable"):
+            raise
+        return ""
+
+
+@pytest.mark.parametrize("contained", [False, True], ids=["process", "container"])
+def test_a_host_off_the_network_stops_writing_before_another_begins(
+    hosts: list[Host], volume: str, contained: bool
+) -> None:
+    writer = _begin(hosts[0], volume, contained=contained)
+    hosts[0].plug(up=False)
+    took = _move(hosts[1], volume)
+    assert not writer.lives
+    assert not hosts[0].mounts()
+    assert took > LEASE / 2, "the lease had not ended"
+    hosts[0].plug(up=True)
+    eventually(lambda: _serves(hosts[0]))
+    assert hosts[0].daemon is not None
+    with pytest.raises(Refused, match=r"Busy: Volume is attached on host2\."):
+        hosts[0].daemon.ask("mount", volume)
+
+
+def test_a_host_that_reaches_the_database_and_no_etcd_stops_writing(
+    hosts: list[Host], volume: str
+) -> None:
+    writer = _begin(hosts[0], volume)
+    for port in (2379, 2380):
+        hosts[0].drop(port=port, insert=True)
+    try:
+        _move(hosts[2], volume)
+        assert not writer.lives
+    finally:
+        for port in (2379, 2380):
+            hosts[0].drop(port=port, insert=False)
+
+
+def test_a_dead_hosts_volume_moves(hosts: list[Host], volume: str) -> None:
+    _begin(hosts[2], volume)
+    hosts[2].cut_power()
+    took = _move(hosts[1], volume)
+    assert took < 4 * LEASE
+
+
+def test_a_daemon_that_is_killed_and_comes_back_disturbs_nobody(
+    hosts: list[Host], volume: str
+) -> None:
+    writer = _begin(hosts[0], volume)
+    assert hosts[0].daemon is not None
+    hosts[0].daemon.end()
+    daemon = hosts[0].start()
+    before = len(writer.acknowledged())
+    time.sleep(2 * LEASE)
+    assert writer.lives
+    assert len(writer.acknowledged()) > before
+    daemon.ask("check")
+    assert daemon.ask("owner_of", volume)[0] == "host1"
+
+
+@pytest.mark.parametrize("contained", [False, True], ids=["process", "container"])
+def test_the_guard_ends_what_a_killed_daemon_leaves(
+    hosts: list[Host], volume: str, contained: bool
+) -> None:
+    writer = _begin(hosts[0], volume, contained=contained)
+    assert hosts[0].daemon is not None
+    hosts[0].daemon.end()
+    _move(hosts[1], volume)
+    assert not writer.lives
+    assert not hosts[0].mounts()
+    eventually(lambda: not hosts[0].processes("cluster.guard"))
+
+
+def test_a_daemon_stopped_for_longer_than_its_lease_never_comes_to_itself(
+    hosts: list[Host], volume: str
+) -> None:
+    writer = _begin(hosts[0], volume)
+    assert hosts[0].daemon is not None
+    hosts[0].daemon.signal(signal.SIGSTOP)
+    _move(hosts[1], volume)
+    assert not writer.lives
+    eventually(lambda: not hosts[0].daemon.lives)
+
+
+def test_a_killed_guard_is_replaced(hosts: list[Host], volume: str) -> None:
+    writer = _begin(hosts[0], volume)
+    for process in hosts[0].processes("cluster.guard"):
+        os.kill(process, signal.SIGKILL)
+    eventually(lambda: hosts[0].processes("cluster.guard"), 2 * LEASE)
+    assert writer.lives
+    assert hosts[0].daemon is not None
+    hosts[0].daemon.signal(signal.SIGSTOP)
+    _move(hosts[1], volume)
+    assert not writer.lives
+
+
+def test_without_a_majority_nobody_writes(world: World, hosts: list[Host], volume: str) -> None:
+    writer = _begin(hosts[0], volume)
+    for host in hosts[1:]:
+        host.cut_power()
+    eventually(lambda: not writer.lives, 2 * LEASE)
+    assert hosts[0].daemon is not None
+    with pytest.raises(Refused, match="ServiceUnavailable: Node host1 may not use volumes"):
+        hosts[0].daemon.ask("mount", volume)
+    assert not hosts[0].mounts()
+    for host in hosts[1:]:
+        _repair(host)
+    _move(hosts[0], volume)
+
+
+def test_a_frozen_leader_of_etcd_costs_nobody_his_lease(
+    world: World, hosts: list[Host], volume: str
+) -> None:
+    leader = world.leader()
+    assert leader is not None
+    other = next(host for host in hosts if host is not leader)
+    writer = _begin(other, volume)
+    (etcd,) = leader.processes("etcd --name")
+    os.kill(etcd, signal.SIGSTOP)
+    time.sleep(1.5 * LEASE)
+    os.kill(etcd, signal.SIGCONT)
+    time.sleep(LEASE)
+    assert writer.lives
+
+
+def test_a_database_gone_for_a_minute_stops_claims_only(
+    world: World, hosts: list[Host], volume: str
+) -> None:
+    writer = _begin(hosts[0], volume)
+    daemon, other = hosts[0].daemon, hosts[1].daemon
+    assert daemon is not None
+    assert other is not None
+    world.database.freeze()
+    try:
+        begun = time.monotonic()
+        while time.monotonic() < begun + 60:
+            asked = time.monotonic()
+            with pytest.raises(Refused, match="ServiceUnavailable"):
+                other.ask("mount", volume)
+            assert time.monotonic() < asked + 40, "claims hang"
+            daemon.ask("check")
+    finally:
+        world.database.thaw()
+    assert writer.lives
+    eventually(lambda: _is_busy(other, volume))
+    writer.end()
+    daemon.ask("unmount", volume)
+    _move(hosts[1], volume)
+
+
+def _is_busy(daemon: cluster_hosts.Daemon, volume: str) -> bool:
+    try:
+        daemon.ask("mount", volume)
+    except Refused as exc:
+        return exc.kind == "Busy"
+    raise AssertionError("it was mounted twice")
+
+
+def test_a_wall_clock_that_jumps_changes_nothing(
+    world: World, hosts: list[Host], volume: str, tmp_path: Path
+) -> None:
+    clock = tmp_path / "clock"
+    clock.write_text("+0\n")
+    assert hosts[0].daemon is not None
+    hosts[0].daemon.end()
+    daemon = hosts[0].start(faketime=str(clock))
+    eventually(lambda: _serves(hosts[0]))
+    writer = _begin(hosts[0], volume)
+    for jump in ("+1d", "-1d", "+3650d"):
+        before = daemon.ask("wall_clock")
+        clock.write_text(f"{jump}\n")
+        assert abs(daemon.ask("wall_clock") - before) > 3600
+        time.sleep(LEASE)
+        assert writer.lives
+        daemon.ask("check")
+    hosts[0].plug(up=False)
+    _move(hosts[1], volume)
+    assert not writer.lives
+
+
+def test_who_leaves_in_good_order_is_waited_for_by_nobody(hosts: list[Host], volume: str) -> None:
+    writer = _begin(hosts[0], volume)
+    writer.end()
+    daemon = hosts[0].daemon
+    assert daemon is not None
+    daemon.ask("unmount", volume)
+    daemon.ask("stop")
+    daemon.end()
+    assert _move(hosts[1], volume) < LEASE / 2
+    eventually(lambda: not hosts[0].processes("cluster.guard"))
