@@ -164,12 +164,15 @@ class Mounting:
     def _attach(self, held: uses.Held, *, formatted: bool = True) -> uses.Held:
         """Own a volume and, if it is a block volume, attach it; its record says so already."""
         volume = self._driver.ownership.claim(held.volume_id)
-        held = self._uses.put(dataclasses.replace(held, fence=volume.fence))
+        held = dataclasses.replace(held, fence=volume.fence)
         if isinstance(self._driver.backend, backend.BlockBackend):
+            # Only what was owned is ever detached: it may be another node's.
+            self._uses.put(held)
             held = dataclasses.replace(held, device=self._driver.backend.attach(volume.id))
+            self._uses.put(held)
             if formatted and not volume.format:
                 self._format(volume, "")
-        return self._uses.put(held)
+        return held
 
     def _format(self, volume: model.Volume, filesystem: str) -> None:
         wanted = (

@@ -6,6 +6,7 @@ mount table and one question to the registry.
 """
 
 import contextlib
+import dataclasses
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -54,7 +55,7 @@ class Recovery:
             volumes = self._driver.registry.list(self._driver.name)
             self.agree_on_uses(volumes)
             self._agree_on_volumes(volumes)
-        except exceptions.ServiceUnavailable as exc:
+        except exceptions.ContainerStackError as exc:
             LOG.warning("The registry is compared later with what is here: %(why)s", {"why": exc})
 
     def agree_on_uses(self, volumes: Sequence[model.Volume]) -> None:
@@ -66,27 +67,21 @@ class Recovery:
             if held is None or row is None or not _says(row, held):
                 with self._locked(volume_id) as free:
                     if free:
-                        self._agree_on_use(volume_id, row is not None)
+                        self._agree_on_use(volume_id)
 
-    def _agree_on_use(self, volume_id: str, owned: bool) -> None:
+    def _agree_on_use(self, volume_id: str) -> None:
         held = self._uses.get(volume_id)
         if held is None:
             self._driver.ownership.release(volume_id)
-        elif owned:
-            self._mounting.tell(held)
-        else:
-            self._own_again(held)
-
-    def _own_again(self, held: uses.Held) -> None:
-        """Own what is in use here; if another node has come to own it, end the use."""
+            return
         try:
-            self._driver.ownership.claim(held.volume_id)
+            fence = self._driver.ownership.claim(volume_id).fence
+            self._mounting.tell(self._uses.put(dataclasses.replace(held, fence=fence)))
         except (exceptions.Busy, exceptions.NotFound) as exc:
+            # Another node has come to own it: what is here of it must go.
             LOG.warning("%(volume)s isn't ours: %(why)s", {"volume": held.name, "why": exc})
             self._uses.put(held.unused())
-            self._mounting.settle_quietly(held.volume_id)
-        else:
-            self._mounting.tell(held)
+            self._mounting.settle_quietly(volume_id)
 
     def _agree_on_volumes(self, volumes: Sequence[model.Volume]) -> None:
         there = set(self._driver.backend.list())

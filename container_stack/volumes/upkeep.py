@@ -12,10 +12,8 @@ from container_stack.volumes import driver, lives, measures, model, mounting, re
 
 LOG = logging.getLogger(__name__)
 
-#: Seconds between two measurements, and between two looks for what is too old.
-MEASURE, TRIM = 300, 3600
-#: Days for which events and measurements are kept.
-KEEP = 30
+#: Seconds between two measurements.
+MEASURE = 300
 #: Volumes that are asked for at once.
 _PAGE = 500
 
@@ -37,7 +35,7 @@ class Upkeep:
         self._schedules = schedules.Schedules(of, begun)
         self._measures = measures.Measures(of)
         self._running = threading.Lock()
-        self._last: dict[str, datetime.datetime] = {}
+        self._measured: datetime.datetime | None = None
 
     def run(self, now: datetime.datetime) -> None:
         """Do what is due, unless another thread is at it; what fails is due again."""
@@ -60,11 +58,9 @@ class Upkeep:
             self._clean(volumes)
             self._schedules.run(volumes, now)
         with self._trying("measure"):
-            if self._due("measure", now, MEASURE):
+            if self._must_measure(now):
                 self._measures.run(now)
-        with self._trying("trim"):
-            if self._due("trim", now, TRIM):
-                self._driver.registry.trim(now - datetime.timedelta(days=KEEP))
+                self._measured = now
 
     def _volumes(self) -> Iterator[model.Volume]:
         """Yield all volumes, page by page: others want the registry, too."""
@@ -83,13 +79,10 @@ class Upkeep:
             if volume.state & half and volume.node_id == self._driver.node_id:
                 self._lives.clean(volume.id)
 
-    def _due(self, what: str, now: datetime.datetime, seconds: int) -> bool:
-        last = self._last.get(what)
+    def _must_measure(self, now: datetime.datetime) -> bool:
         # A clock that was set back must not stop the work until it has caught up.
-        if last is not None and last <= now < last + datetime.timedelta(seconds=seconds):
-            return False
-        self._last[what] = now
-        return True
+        last = self._measured
+        return last is None or not last <= now < last + datetime.timedelta(seconds=MEASURE)
 
     @contextlib.contextmanager
     def _trying(self, what: str) -> Iterator[None]:

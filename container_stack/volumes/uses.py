@@ -144,8 +144,8 @@ class Uses:
 
     def put(self, held: Held) -> Held:
         """Remember what this host has, or is about to have."""
-        record = dataclasses.asdict(held) | {"boot": boot_id()}
-        self._records.write(held.volume_id, record)
+        record = {field.name: getattr(held, field.name) for field in dataclasses.fields(held)}
+        self._records.write(held.volume_id, {**record, "boot": boot_id()})
         return held
 
     def remove(self, volume_id: str) -> None:

@@ -167,3 +167,14 @@ def test_a_name_that_is_no_files_name_is_refused(object_locks, directory, name):
 def test_the_directory_is_for_its_owner_alone(object_locks, directory):
     with object_locks.hold("x"):
         assert directory.stat().st_mode & 0o777 == 0o700
+
+
+def test_who_is_not_to_wait_is_refused_what_another_holds(directory: Path) -> None:
+    held = locks.ObjectLocks(str(directory))
+    with held.hold("held"):
+        with pytest.raises(exceptions.Busy), held.hold("held", wait=False):
+            pass
+        with held.hold("other", wait=False):
+            pass
+    with held.hold("held", wait=False):
+        pass

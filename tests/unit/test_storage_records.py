@@ -25,6 +25,15 @@ def test_record_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert (tmp_path / "book" / "b.c.json").stat().st_mode & 0o777 == 0o600
 
 
+def test_record_that_needn_t_outlive_a_loss_of_power_is_whole_too(tmp_path: Path) -> None:
+    book = records.Records(str(tmp_path / "book"), durable=False)
+    book.write("a", {"n": 1})
+    book.write("a", {"n": 2})
+    assert (book.read("a"), book.names()) == ({"n": 2}, ["a"])
+    book.remove("a")
+    assert os.listdir(book.directory) == []
+
+
 def test_record_half_written_is_a_stray_and_not_a_record(tmp_path: Path) -> None:
     book = records.Records(str(tmp_path))
     book.write("whole", {"n": 1})

@@ -9,7 +9,6 @@ import pytest
 from container_stack import exceptions
 from container_stack.volumes import measures, model, schedules
 
-from . import volume_world
 from .volume_world import World
 
 KIB = 1024
@@ -219,11 +218,3 @@ def test_tick_never_fails(world, volumes, clock):
     clock.tick(1)
     assert len(scheduled(volumes, made)) == 1
     volumes.unmount(made.id)
-
-
-def test_old_events_are_forgotten(volumes, clock):
-    volumes.create("one")
-    assert len(volumes.events()) == 1
-    clock.tick(60 * 24 * 31)
-    assert volumes.events() == []
-    assert volume_world.names(volumes.list()) == ["one"]
