@@ -2,32 +2,20 @@
 """The contract suite of storage, third part: what kill -9 leaves, and what recovery makes of it.
 
 Each action runs in a process of its own that is killed before its first step, then before its
-second, and so on to the end. A step is a privileged command, its return, or a change to a file
-below the state directory. Afterwards :meth:`Storage.recover` runs and the action must have
+second, and so on to the end. Afterwards :meth:`Storage.recover` runs and the action must have
 happened as a whole or not at all.
 """
 
-import dataclasses
-import os
-import pathlib
-import signal
-import sys
-import time
-import traceback
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
 
-from container_stack import exceptions
 from container_stack.host import storage
-from container_stack.testing import storage_world
+from container_stack.testing import kill_steps, storage_world
 from container_stack.testing.storage_world import LARGE, MIB, SMALL, World
 
 Action = Callable[[storage.Storage], object]
 
 #: Bytes to grow by.
 STEP = 16 * MIB
-
-_CHANGES = {"os.rename", "os.remove", "os.truncate", "fcntl.ioctl"}
 
 
 class CrashContract(storage_world.StorageFixtures):
@@ -87,13 +75,13 @@ class CrashContract(storage_world.StorageFixtures):
         with world.mounted("one") as path:
             (path / "text").write_text("before", encoding="utf-8")
             for step in kills(world, lambda s: s.snapshot("one", "then")):
-                _write_within(path / "text", f"after {step}")
+                kill_steps.write_within(path / "text", f"after {step}")
                 if world.storage.list_snapshots():
                     world.storage.clone("then", "two", owner="me")
                     assert world.read("two") == "before"
                     world.storage.delete("two")
                 world.storage.delete_snapshot("then")
-                _write_within(path / "text", "before")
+                kill_steps.write_within(path / "text", "before")
 
     def test_killed_clone_leaves_a_volume_or_nothing(self, world: World) -> None:
         world.storage.create("one", SMALL, owner="me")
@@ -128,7 +116,11 @@ class CrashContract(storage_world.StorageFixtures):
 
     def test_failing_command_leaves_nothing_new(self, world: World) -> None:
         for step in range(1, 100):
-            if _fails_at(world, step, lambda s: s.create("one", SMALL, owner="me")):
+            if kill_steps.fails_at(
+                world.pool.executor,
+                step,
+                lambda: world.storage.create("one", SMALL, owner="me"),
+            ):
                 assert world.storage.list() == []
                 assert world.storage.capacity().provisioned == 0
             else:
@@ -136,125 +128,13 @@ class CrashContract(storage_world.StorageFixtures):
                 return
 
 
-def kills(world: World, action: Action, *, recover: bool = True) -> "Kills":
-    """Return an iterator over the kills of an action, each already recovered from."""
-    return Kills(world, action, recover)
-
-
-@dataclasses.dataclass(slots=True)
-class Kills:
-    """Kills an action at each of its steps in turn, until it survives to its end."""
-
-    world: World
-    action: Action
-    recover: bool
-    step: int = 0
-
-    def __iter__(self) -> "Kills":
-        return self
-
-    def __next__(self) -> int:
-        self.step += 1
-        if not _killed_at(self.world, self.action, self.step):
-            assert self.step > 2, "the action has no steps to be killed at"
-            raise StopIteration
-        if self.recover:
-            self.world.again().recover()
-        return self.step
-
-
-def _killed_at(world: World, action: Action, step: int) -> bool:
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            _count_down(world, step)
-            action(world.again())
-            code = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    _pid, status = os.waitpid(pid, 0)
-    assert not os.WIFEXITED(status) or os.WEXITSTATUS(status) == 0, "the action failed"
-    return os.WIFSIGNALED(status)
-
-
-def _count_down(world: World, steps: int) -> None:
-    """Kill this process at a step to come; only for a child, since there is no way back."""
-    state_dir = world.pool.executor.state_dir + "/"
-    left = steps
-
-    def step() -> None:
-        nonlocal left
-        left -= 1
-        if not left:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def watch(event: str, args: tuple[Any, ...]) -> None:
-        changes = event in _CHANGES or (event == "open" and _writes(args, state_dir))
-        if changes and not _is_lock(args[0]):
-            step()
-
-    run = world.pool.executor.run
-
-    def run_and_count(*args: Any, **kwargs: Any) -> str:
-        step()
-        out = run(*args, **kwargs)
-        step()
-        return out
-
-    sys.addaudithook(watch)
-    world.pool.executor.run = run_and_count  # type: ignore[method-assign]
-
-
-def _writes(opened: tuple[Any, ...], below: str) -> bool:
-    path, _mode, flags = opened
-    inside = isinstance(path, str) and path.startswith(below)
-    return inside and bool(flags & (os.O_WRONLY | os.O_RDWR))
-
-
-def _is_lock(path: object) -> bool:
-    return isinstance(path, str) and "/locks/" in path
-
-
-def _fails_at(world: World, step: int, action: Action) -> bool:
-    """Return whether an action failed when its command of this number did."""
-    run = world.pool.executor.run
-    left = step
-
-    def run_or_fail(*args: Any, **kwargs: Any) -> str:
-        nonlocal left
-        left -= 1
-        if not left:
-            raise exceptions.CommandFailed("test", 1, "the test wants it so")
-        return run(*args, **kwargs)
-
-    world.pool.executor.run = run_or_fail  # type: ignore[method-assign]
-    try:
-        action(world.storage)
-    except exceptions.CommandFailed:
-        return True
-    finally:
-        world.pool.executor.run = run  # type: ignore[method-assign]
-    return False
+def kills(world: World, action: Action, *, recover: bool = True) -> Iterator[int]:
+    """Yield the kills of an action, each already recovered from."""
+    for step in kill_steps.kills(world.pool.executor, lambda: action(world.again())):
+        if recover:
+            world.again().recover()
+        yield step
 
 
 def _present(world: World, volume_id: str) -> bool:
     return volume_id in [volume.id for volume in world.storage.list()]
-
-
-def _write_within(path: pathlib.Path, text: str, seconds: float = 20.0) -> None:
-    """Write a file, from a process of its own: on a frozen file system it would never return."""
-    pid = os.fork()
-    if pid == 0:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.write(fd, text.encode())
-        os.fsync(fd)
-        os._exit(0)
-    end = time.monotonic() + seconds
-    while os.waitpid(pid, os.WNOHANG) == (0, 0):
-        if time.monotonic() > end:
-            os.kill(pid, signal.SIGKILL)
-            raise AssertionError(f"nobody can write {path}")
-        time.sleep(0.01)

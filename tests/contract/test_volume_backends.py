@@ -12,6 +12,7 @@ from container_stack.testing import (
     privilege,
     volume_abilities_contract,
     volume_backend_contract,
+    volume_crash_contract,
     volume_world,
 )
 from container_stack.volumes import backend
@@ -45,6 +46,10 @@ class TestLoopSnapshots(_Loop, volume_abilities_contract.SnapshotContract):
     pass
 
 
+class TestLoopCrashes(_Loop, volume_crash_contract.CrashContract):
+    pass
+
+
 class _Btrfs(volume_world.VolumeFixtures):
     @pytest.fixture
     def open_backend(self) -> volume_world.Open:
@@ -64,4 +69,8 @@ class TestBtrfs(_Btrfs, volume_backend_contract.VolumeBackendContract):
 
 
 class TestBtrfsSnapshots(_Btrfs, volume_abilities_contract.SnapshotContract):
+    pass
+
+
+class TestBtrfsCrashes(_Btrfs, volume_crash_contract.CrashContract):
     pass
