@@ -36,7 +36,7 @@ def create(context: arguments.Context, args: argparse.Namespace) -> None:
         raise output.missing("create", "name")
     parent = getattr(args, "from")
     body = {
-        "locator": {"Name": args.name[0], "VolumeLabels": arguments.labels(args.label)},
+        "locator": {"Name": args.name[0], "VolumeLabels": arguments.labels(args.label) or None},
         "source": {"Parent": to_id(context, parent) if parent else "", "Seed": args.seed},
         "spec": {
             "Ephemeral": False,
@@ -151,7 +151,7 @@ def snap(context: arguments.Context, args: argparse.Namespace) -> None:
     volume_id = one(context, "snapCreate", args.volume)
     body = {
         "id": volume_id,
-        "locator": {"Name": args.name, "VolumeLabels": arguments.labels(args.label)},
+        "locator": {"Name": args.name, "VolumeLabels": arguments.labels(args.label) or None},
         "readonly": args.readonly,
     }
     context.printer.ids(str(context.client.done("POST", SNAPSHOTS, body).get("id")))
@@ -168,7 +168,7 @@ def snap_enumerate(context: arguments.Context, args: argparse.Namespace) -> None
     pairs = [("VolumeID", to_id(context, each)) for each in args.volume]
     wanted = arguments.labels(args.label)
     if wanted:
-        pairs.append(("ConfigLabel", json.dumps(wanted)))
+        pairs.append(("ConfigLabel", _packed(wanted)))
     found = context.client.volumes(SNAPSHOTS, pairs)
     context.printer.found([each for each in found if args.name in ("", name_of(each))])
 
@@ -227,7 +227,11 @@ def query(args: argparse.Namespace) -> list[tuple[str, str]]:
     name = getattr(args, "name", "")
     pairs = [("Name", name)] if name else []
     wanted = arguments.labels(args.label)
-    return [*pairs, ("Label", json.dumps(wanted))] if wanted else pairs
+    return [*pairs, ("Label", _packed(wanted))] if wanted else pairs
+
+
+def _packed(wanted: dict[str, str]) -> str:
+    return json.dumps(wanted, separators=(",", ":"))
 
 
 _Command = arguments.Command
