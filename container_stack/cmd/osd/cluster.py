@@ -3,6 +3,7 @@
 
 import argparse
 import json
+import urllib.parse
 from typing import Any
 
 from container_stack import exceptions
@@ -15,8 +16,9 @@ _GOSSIP = {1: "Up", 2: "Down", 3: "Invalid", 4: "Node not yet gossiped"}
 
 
 def _add_machines(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("node", nargs="*", help="only these nodes; default: all")
     arguments.flag(
-        parser, "machine", "m", default="", metavar="ID,...", help="only these nodes; default: all"
+        parser, "machine", "m", default="", metavar="ID,...", help="the same, in one word"
     )
 
 
@@ -80,22 +82,22 @@ def disable_gossip(context: arguments.Context, args: argparse.Namespace) -> None
 
 def shutdown(context: arguments.Context, args: argparse.Namespace) -> None:
     """End the daemon."""
-    machines = f"/{args.machine}" if args.machine else ""
-    context.client.done("PUT", f"{ROUTE}/shutdown{machines}")
+    for each in _machines(args) or [""]:
+        context.client.done("PUT", f"{ROUTE}/shutdown/{urllib.parse.quote(each)}".rstrip("/"))
 
 
 def remove(context: arguments.Context, args: argparse.Namespace) -> None:
     """Forget nodes that own nothing any more."""
-    if not args.machine:
+    machines = _machines(args)
+    if not machines:
         raise output.missing("remove", "machine", "Which nodes")
-    machines = [each for each in args.machine.split(",") if each]
     context.client.done("DELETE", ROUTE, query=[("id", each) for each in machines])
     context.printer.ids(*machines)
 
 
 def _enumerated(context: arguments.Context, args: argparse.Namespace) -> dict[str, Any]:
     found = context.client.done("GET", f"{ROUTE}/enumerate")
-    wanted = [each for each in args.machine.split(",") if each]
+    wanted = _machines(args)
     nodes = [
         node for node in found.get("Nodes") or () if node.get("Id") in (wanted or [node["Id"]])
     ]
@@ -103,6 +105,10 @@ def _enumerated(context: arguments.Context, args: argparse.Namespace) -> dict[st
     if missing:
         raise exceptions.NotFound(f"There is no node {', '.join(sorted(missing))}.")
     return {**found, "Nodes": nodes}
+
+
+def _machines(args: argparse.Namespace) -> list[str]:
+    return [*args.node, *filter(None, args.machine.split(","))]
 
 
 def _word(value: object) -> str:
