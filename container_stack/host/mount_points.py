@@ -17,10 +17,19 @@ Same = Callable[[mounts.Mount], bool]
 
 
 class MountPoints:
-    """Directories below ``<state_dir>/mounts``, and others that a caller names as trees."""
+    """Directories below ``<state_dir>/mounts``, and others that a caller names as trees.
 
-    def __init__(self, runner: executor.Executor, *more_trees: str) -> None:
+    :param unmounting: the command that takes them away again.
+    """
+
+    def __init__(
+        self,
+        runner: executor.Executor,
+        *more_trees: str,
+        unmounting: commands.Command = commands.UNMOUNT,
+    ) -> None:
         self._executor = runner
+        self._unmounting = unmounting
         self._trees = (os.path.join(runner.state_dir, "mounts"), *more_trees)
         self._locks = locks.ObjectLocks(os.path.join(runner.state_dir, "locks", "mounts"))
 
@@ -50,7 +59,7 @@ class MountPoints:
 
         :raises Busy: somebody uses it, and goes on doing so for two seconds.
         """
-        commands.UNMOUNT.argv(self._executor.state_dir, path=path)
+        self._unmounting.argv(self._executor.state_dir, path=path)
         with self._locks.hold(_lock_name(path)):
             self._unmount(path)
             with contextlib.suppress(OSError):
@@ -63,7 +72,7 @@ class MountPoints:
 
     def _try_unmount(self, path: str, *, last: bool) -> None:
         try:
-            self._executor.run(commands.UNMOUNT, path=path)
+            self._executor.run(self._unmounting, path=path)
         except exceptions.CommandFailed as exc:
             if "busy" not in exc.stderr:
                 if mounts.at(path):

@@ -42,6 +42,10 @@ _PLACE = "[A-Za-z0-9][A-Za-z0-9_.-]*"
 # Below resize/ a volume is mounted for a moment that nobody uses: file systems grow mounted only.
 _MOUNT = rf"<state>/(?:mounts|resize)/{_PLACE}(?:/{_PLACE})*"
 _KEPT = rf"<state>/backends/{_PLACE}"
+# Where an NFS server's directory is mounted, and a link to one that is this host's own.
+_ROOT = f"{_KEPT}/(?:export|local)"
+_HOST = r"[A-Za-z0-9][A-Za-z0-9-]*(?:\.[A-Za-z0-9-]+)*"
+_WORD = "[A-Za-z0-9_-][A-Za-z0-9._-]*"
 _IP4 = r"[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+"
 _IP6 = r"[0-9a-f]*:[0-9a-f:]*"
 
@@ -54,8 +58,10 @@ KINDS: Mapping[str, str] = {
     "btrfs": _KEPT,
     "device": rf"(?:{_LOOP}|{_LV})",
     "digest": "[0-9a-f]{16}",
+    "export": f"{_KEPT}/export",
     "group": _GROUP,
     "gateway": f"(?:{_IP4}|{_IP6})",
+    "id": _UUID,
     "image": rf"<state>/volumes/{_NAME}\.img",
     "inbox": rf"{_KEPT}/inbox/{_UUID}",
     "inside": "eth[0-9]",
@@ -63,6 +69,10 @@ KINDS: Mapping[str, str] = {
     "mac": "[0-9a-f][02468ace](?::[0-9a-f]{2}){5}",
     "mountpoint": _MOUNT,
     "plug": "csp[0-9a-f]{12}",
+    "nfs_data": f"{_ROOT}/{_UUID}/data",
+    "nfs_options": r"(?:soft|hard)(?:\x2cvers=(?:3|4|4\.[0-2]))?",
+    "nfs_root": _ROOT,
+    "nfs_source": rf"(?:{_HOST}|\[{_IP6}\]):/(?:{_WORD}(?:/{_WORD})*)?",
     "port": _GROUP,
     # What Docker names the network namespace of a container; the host's own is "default".
     "sandbox": "/(?:var/)?run/docker/netns/[0-9a-f]{12}",
@@ -325,6 +335,76 @@ BTRFS = (
     BTRFS_RECEIVE,
 )
 
+# Directories on NFS --------------------------------------------------------------------------
+
+# A server that is silent is waited for: 5, 10 and 15 seconds; a first time, not at all. The
+# unmounting asks no server, and looks at no path on it.
+NFS_MOUNT = Command(
+    "nfs_mount",
+    "mount.nfs {source:nfs_source} {path:export}"
+    " -o nosuid,nodev,timeo=50,retrans=2,retry=0,{options:nfs_options}",
+    60,
+    idempotent=False,
+)
+NFS_LEAVE = Command("nfs_leave", "umount --internal-only --no-canonicalize {path:export}")
+NFS_BIND = Command(
+    "nfs_bind",
+    "mount -o bind,{access:access},nosuid,nodev {source:nfs_data} {path:mountpoint}",
+    45,
+    idempotent=False,
+)
+NFS_UNBIND = Command("nfs_unbind", "umount --internal-only --no-canonicalize {path:mountpoint}")
+
+# What the files of tenants need, who may have planted links: see container_stack.rootwrap.tree.
+_TREE = "container-stack-tree"
+TREE_LIST = Command("tree_list", f"{_TREE} list {{root:nfs_root}}", 45, own=True)
+TREE_CREATE = Command(
+    "tree_create", f"{_TREE} create {{root:nfs_root}} {{node:digest}} {{id:id}}", 45, own=True
+)
+TREE_SETTLE = Command("tree_settle", f"{_TREE} settle {{root:nfs_root}} {{id:id}}", 45, own=True)
+TREE_USAGE = Command(
+    "tree_usage", f"{_TREE} usage {{root:nfs_root}} {{id:id}}", 300, long=True, own=True
+)
+TREE_COPY = Command(
+    "tree_copy",
+    f"{_TREE} copy {{root:nfs_root}} {{node:digest}} {{id:id}} {{origin:id}}",
+    7200,
+    long=True,
+    own=True,
+)
+TREE_RESTORE = Command(
+    "tree_restore",
+    f"{_TREE} restore {{root:nfs_root}} {{node:digest}} {{id:id}} {{origin:id}}",
+    7200,
+    long=True,
+    own=True,
+)
+TREE_REMOVE = Command(
+    "tree_remove",
+    f"{_TREE} remove {{root:nfs_root}} {{node:digest}} {{id:id}}",
+    7200,
+    long=True,
+    own=True,
+)
+TREE_SWEEP = Command(
+    "tree_sweep", f"{_TREE} sweep {{root:nfs_root}} {{node:digest}}", 600, long=True, own=True
+)
+
+NFS = (
+    NFS_MOUNT,
+    NFS_LEAVE,
+    NFS_BIND,
+    NFS_UNBIND,
+    TREE_LIST,
+    TREE_CREATE,
+    TREE_SETTLE,
+    TREE_USAGE,
+    TREE_COPY,
+    TREE_RESTORE,
+    TREE_REMOVE,
+    TREE_SWEEP,
+)
+
 # Logical volumes ---------------------------------------------------------------------------
 
 # Volumes are called cs-ID and snapshots css-ID. Changes wait for the volume group's lock, so they
@@ -518,7 +598,7 @@ OSD_FENCE = Command("osd_fence", "container-stack-fence {tree:tree}", own=True)
 DRIVERS: Mapping[str, tuple[Command, ...]] = {
     "glance": ATTACH,
     "manila": (*LOOP, *FILESYSTEM, *LVM, *NETWORK),
-    "osd": (*LOOP, *VOLUMES, *LVM, *BTRFS, OSD_FENCE),
+    "osd": (*LOOP, *VOLUMES, *LVM, *BTRFS, *NFS, OSD_FENCE),
 }
 
 
