@@ -119,7 +119,7 @@ class Subvolumes:
         :raises Busy: it is mounted; nothing was changed.
         """
         self._existing(name)
-        self._refuse_mounted(name)
+        mount_points.refuse_bound(name)
         new, old = self._path(_NEW + name), self._path(_OLD + name)
         with contextlib.ExitStack() as undo:
             self._fill(
@@ -140,7 +140,7 @@ class Subvolumes:
 
         :raises Busy: it is mounted.
         """
-        self._refuse_mounted(name)
+        mount_points.refuse_bound(name)
         for path in (self._path(_NEW + name), self._path(name)):
             self._remove(path)
 
@@ -150,13 +150,7 @@ class Subvolumes:
         :raises NotFound: there is none.
         :raises Busy: something else is mounted there.
         """
-        self._points.mount(
-            commands.BTRFS_MOUNT,
-            path,
-            lambda mount: _is_of(mount, name) and mount.read_only == read_only,
-            access="ro" if read_only else "rw",
-            source=self._existing(name),
-        )
+        self._points.bind(self._existing(name), path, read_only=read_only)
 
     def unmount(self, name: str, path: str) -> None:
         """Unmount a subvolume there; idempotent.
@@ -164,7 +158,7 @@ class Subvolumes:
         :raises Busy: somebody uses it.
         """
         there = mounts.at(path)
-        if there is None or _is_of(there, name):
+        if there is None or mount_points.is_of(there, name):
             self._points.unmount(path)
 
     def send(self, name: str, stream: str, *, since: str = "") -> None:
@@ -261,11 +255,6 @@ class Subvolumes:
                 self._remove(os.path.join(box, name))
             os.rmdir(box)
 
-    def _refuse_mounted(self, name: str) -> None:
-        for mount in mounts.table():
-            if _is_of(mount, name):
-                raise exceptions.Busy(f"The volume is mounted at {mount.path}; unmount it first.")
-
     def _existing(self, name: str) -> str:
         if not self.exists(name):
             raise exceptions.NotFound("Volume does not exist.")
@@ -273,7 +262,3 @@ class Subvolumes:
 
     def _path(self, name: str) -> str:
         return os.path.join(self._top, name)
-
-
-def _is_of(mount: mounts.Mount, name: str) -> bool:
-    return mount.kind == "btrfs" and mount.root.endswith(f"/volumes/{name}")

@@ -54,6 +54,21 @@ class MountPoints:
             self._executor.run(command, timeout=None, path=path, **values)
             undo.pop_all()
 
+    def bind(self, source: str, path: str, *, read_only: bool = False) -> None:
+        """Mount a volume that is a directory, without setuid and devices; idempotent.
+
+        :param source: ``<state_dir>/backends/<name>/volumes/<id>``.
+        :raises Busy: something else is mounted there.
+        """
+        volume_id = os.path.basename(source)
+        self.mount(
+            commands.MOUNT_DIRECTORY,
+            path,
+            lambda mount: is_of(mount, volume_id) and mount.read_only == read_only,
+            access="ro" if read_only else "rw",
+            source=source,
+        )
+
     def unmount(self, path: str) -> None:
         """Unmount and remove the mount point's directory; idempotent.
 
@@ -96,6 +111,21 @@ class MountPoints:
                 raise exceptions.InvalidRequest(
                     f"{path} holds files that a mount would hide; move them away."
                 ) from None
+
+
+def is_of(mount: mounts.Mount, volume_id: str) -> bool:
+    """Tell whether this is a mount of a volume that is a directory."""
+    return mount.root.endswith(f"/volumes/{volume_id}")
+
+
+def refuse_bound(volume_id: str) -> None:
+    """Refuse what needs a volume, which is a directory, that nobody has mounted.
+
+    :raises Busy: naming where it is mounted.
+    """
+    for mount in mounts.table():
+        if is_of(mount, volume_id):
+            raise exceptions.Busy(f"The volume is mounted at {mount.path}; unmount it first.")
 
 
 def make_private(path: str) -> None:

@@ -65,14 +65,15 @@ KINDS: Mapping[str, str] = {
     "image": rf"<state>/volumes/{_NAME}\.img",
     "inbox": rf"{_KEPT}/inbox/{_UUID}",
     "inside": "eth[0-9]",
+    "kept": f"{_KEPT}/volumes/{_UUID}",
     "loop": _LOOP,
     "mac": "[0-9a-f][02468ace](?::[0-9a-f]{2}){5}",
     "mountpoint": _MOUNT,
-    "plug": "csp[0-9a-f]{12}",
     "nfs_data": f"{_ROOT}/{_UUID}/data",
     "nfs_options": r"(?:soft|hard)(?:\x2cvers=(?:3|4|4\.[0-2]))?",
     "nfs_root": _ROOT,
     "nfs_source": rf"(?:{_HOST}|\[{_IP6}\]):/(?:{_WORD}(?:/{_WORD})*)?",
+    "plug": "csp[0-9a-f]{12}",
     "port": _GROUP,
     # What Docker names the network namespace of a container; the host's own is "default".
     "sandbox": "/(?:var/)?run/docker/netns/[0-9a-f]{12}",
@@ -260,8 +261,13 @@ MOUNT_VOLUME_BTRFS = Command(
     "mount_volume_btrfs",
     "mount -t btrfs -o {access:access},nosuid,nodev {device:device} {path:mountpoint}",
 )
+MOUNT_DIRECTORY = Command(
+    "mount_directory",
+    "mount -o bind,{access:access},nosuid,nodev {source:kept} {path:mountpoint}",
+    idempotent=False,
+)
 
-VOLUMES = (*_KEEP, MOUNT_VOLUME_XFS, MOUNT_VOLUME_EXT4, MOUNT_VOLUME_BTRFS)
+VOLUMES = (*_KEEP, MOUNT_VOLUME_XFS, MOUNT_VOLUME_EXT4, MOUNT_VOLUME_BTRFS, MOUNT_DIRECTORY)
 
 # Subvolumes --------------------------------------------------------------------------------
 
@@ -295,11 +301,6 @@ BTRFS_DELETE_NESTED = Command(
 BTRFS_QGROUP_DELETE = Command(
     "btrfs_qgroup_delete", "btrfs qgroup destroy 0/{id:size} {root:btrfs}"
 )
-BTRFS_MOUNT = Command(
-    "btrfs_mount",
-    "mount -o bind,{access:access},nosuid,nodev {source:subvolume} {path:mountpoint}",
-    idempotent=False,
-)
 BTRFS_SEND = Command(
     "btrfs_send", "btrfs -q send -f {file:stream} {path:subvolume}", 7200, long=True
 )
@@ -329,7 +330,6 @@ BTRFS = (
     BTRFS_RESOLVE,
     BTRFS_DELETE_NESTED,
     BTRFS_QGROUP_DELETE,
-    BTRFS_MOUNT,
     BTRFS_SEND,
     BTRFS_SEND_SINCE,
     BTRFS_RECEIVE,
