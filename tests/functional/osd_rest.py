@@ -7,6 +7,8 @@ import http.client
 import json
 import socket
 import ssl
+import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -150,3 +152,45 @@ def world(
         served = rest.Rest(services, volumes, owner, settings, **named).start()
         undo.callback(served.stop)
         yield World(state_dir, volumes, owner, made, services, served)
+
+
+def change(client: Client, volume_id: str, **what: Any) -> dict[str, Any]:
+    """Ask for a change in the seed's words, and return the answer."""
+    found: dict[str, Any] = client.ask("PUT", f"/v1/volumes/{volume_id}", what)
+    return found
+
+
+def inspect(client: Client, volume_id: str) -> dict[str, Any]:
+    """Return a volume in the seed's words."""
+    (found,) = client.ask("GET", f"/v1/volumes/{volume_id}")
+    return dict(found)
+
+
+def until(true: Any) -> None:
+    """Wait until something is so."""
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+class hanging:  # noqa: N801 - read as a statement
+    """Let a step of a backend wait until the end of the block; what waits is listed."""
+
+    def __init__(self, world: World, driver: str, step: str) -> None:
+        self._keeper: Any = world.keepers[driver]
+        self._step = step
+        self._end = threading.Event()
+        self._hung: list[str] = []
+
+    def __enter__(self) -> list[str]:
+        def hook(step: str, volume_id: str) -> None:
+            if step == self._step:
+                self._hung.append(volume_id)
+                self._end.wait(60)
+
+        self._keeper.hook = hook
+        return self._hung
+
+    def __exit__(self, *_what: object) -> None:
+        self._end.set()

@@ -2,7 +2,6 @@
 """WSGI applications on unix sockets, with threads for what is slow and others for what isn't."""
 
 import contextlib
-import functools
 import grp
 import logging
 import os
@@ -79,9 +78,9 @@ class Server:
                 undo.callback(_remove, self.path, os.stat(self.path).st_ino)
             lanes = _Lanes(*self._threads, self._is_slow)
             server = _server(self._application, listening, lanes)
-            thread = threading.Thread(target=server.run, name=f"serve {self.path}", daemon=True)
-            undo.callback(_end, server, lanes, thread)
-            thread.start()
+            loop = _Loop(server, self.path)
+            undo.callback(_end, server, lanes, loop)
+            loop.start()
             self._undo = undo.pop_all()
         return self
 
@@ -131,7 +130,6 @@ def _server(application: Application, listening: socket.socket, lanes: "_Lanes")
         connection_limit=1000,
         max_request_body_size=LARGEST_BODY,
         max_request_header_size=LARGEST_HEADER,
-        asyncore_use_poll=True,
         # It is noticed while a request is answered that its sender has gone.
         channel_request_lookahead=1,
         log_socket_errors=False,
@@ -146,16 +144,35 @@ def _server(application: Application, listening: socket.socket, lanes: "_Lanes")
     )
 
 
-def _end(server: Any, lanes: "_Lanes", thread: threading.Thread) -> None:
-    def close() -> None:
-        wasyncore.close_all(server._map, ignore_all=True)
+class _Loop(threading.Thread):
+    """Polls a server's connections; only who polls them may close them."""
 
-    server.trigger.pull_trigger(functools.partial(setattr, server, "accepting", False))
+    def __init__(self, server: Any, path: str) -> None:
+        super().__init__(name=f"serve {path}", daemon=True)
+        self._server = server
+        self._lock = threading.Lock()
+        self._ended = False
+
+    def run(self) -> None:
+        """Poll until the end, and close."""
+        while not self._ended:
+            wasyncore.loop(timeout=1.0, use_poll=True, map=self._server._map, count=1)
+        with self._lock:
+            wasyncore.close_all(self._server._map, ignore_all=True)
+
+    def end(self) -> None:
+        """End it, without waiting for something to happen on a connection."""
+        with self._lock:
+            self._ended = True
+            self._server.pull_trigger()
+        self.join(10)
+
+
+def _end(server: Any, lanes: "_Lanes", loop: _Loop) -> None:
+    server.accepting = False
     lanes.shutdown()
     _until(lambda: not any(c.total_outbufs_len for c in list(server.active_channels.values())))
-    # Only the thread that polls them may close what it polls.
-    server.trigger.pull_trigger(close)
-    thread.join(10)
+    loop.end()
 
 
 def _until(done: Callable[[], bool], seconds: float = 2.0) -> None:
