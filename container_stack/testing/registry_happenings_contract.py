@@ -6,7 +6,7 @@ import datetime
 import uuid
 
 from container_stack.testing import registry_world
-from container_stack.testing.registry_world import ODD, later, volume
+from container_stack.testing.registry_world import ODD, Open, later, volume
 from container_stack.volumes import model, registry
 
 
@@ -18,7 +18,7 @@ class HappeningsContract(registry_world.RegistryFixtures):
     ) -> None:
         one, two = str(uuid.uuid4()), str(uuid.uuid4())
         here.add_event("create", driver="loop", volume_id=one, node_id="n1", text="ß 'x'")
-        there.add_event("mount", driver="btrfs", volume_id=two)
+        here.add_event("mount", driver="btrfs", volume_id=two)
         here.add_event("fence", node_id="n2")
         found = here.events()
         assert [each.kind for each in found] == ["fence", "mount", "create"]
@@ -31,6 +31,29 @@ class HappeningsContract(registry_world.RegistryFixtures):
         assert here.events(driver="btrfs", volume_id=one) == []
         assert here.events(after=last.id) == list(found[:2])
         assert here.events(limit=1) == [found[0]]
+        assert registry_world.soon(lambda: there.events() == found)
+
+    def test_events_are_noted_by_all_hosts_at_once(self, open_registry: Open) -> None:
+        hosts = [open_registry() for _ in range(3)]
+
+        def note(number: int) -> None:
+            for turn in range(20):
+                hosts[number % 3].add_event("turn", text=f"{number}.{turn}")
+
+        with concurrent.futures.ThreadPoolExecutor(6) as pool:
+            list(pool.map(note, range(6)))
+        wanted = {f"{number}.{turn}" for number in range(6) for turn in range(20)}
+        for host in hosts:
+            assert registry_world.soon(lambda: len(host.events(limit=1000)) == 120)  # noqa: B023
+            assert {event.text for event in host.events(limit=1000)} == wanted
+            host.close()
+
+    def test_events_are_written_before_a_registry_is_closed(self, open_registry: Open) -> None:
+        one, other = open_registry(), open_registry()
+        one.add_event("last")
+        one.close()
+        assert [event.kind for event in other.events()] == ["last"]
+        other.close()
 
     def test_samples_are_kept_and_a_volume_knows_the_newest(
         self, here: registry.Registry, there: registry.Registry

@@ -136,7 +136,7 @@ class OwnersContract(registry_world.RegistryFixtures):
         assert len(hosts[1].list("loop")) == 4 + 45
         assert [len(hosts[1].samples(each.id)) for each in volumes] == [45] * 4
         assert len(hosts[1].alerts()) == 1
-        assert len(hosts[1].events(limit=1000)) == 45
+        assert registry_world.soon(lambda: len(hosts[1].events(limit=1000)) == 45)
         for host in hosts:
             host.close()
 

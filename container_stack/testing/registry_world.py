@@ -3,6 +3,7 @@
 
 import dataclasses
 import datetime
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -73,6 +74,16 @@ def full() -> model.Volume:
 def later(seconds: int) -> datetime.datetime:
     """Return a moment."""
     return MOMENT + datetime.timedelta(seconds=seconds)
+
+
+def soon(happens: Callable[[], bool], seconds: float = 20.0) -> bool:
+    """Tell whether something comes to be so."""
+    end = time.monotonic() + seconds
+    while not happens():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 class RegistryFixtures:

@@ -108,7 +108,11 @@ class Registry(abc.ABC):
     def add_event(
         self, kind: str, *, driver: str = "", volume_id: str = "", node_id: str = "", text: str = ""
     ) -> None:
-        """Remember that something happened."""
+        """Remember that something happened; never fails.
+
+        Here it is known at once, and elsewhere a second later. What this process noted just
+        before it was killed may be forgotten.
+        """
 
     @abc.abstractmethod
     def events(

@@ -20,7 +20,7 @@ from container_stack import exceptions
 from container_stack.testing import sql_servers
 from container_stack.testing.registry_world import full, volume
 from container_stack.volumes import model, sql
-from container_stack.volumes.sql import database, schema, tables
+from container_stack.volumes.sql import database, journal, schema, tables
 
 KINDS = ("sqlite", *sql_servers.KINDS)
 #: Seconds in which a database that is gone must have been given up, on a machine that is busy.
@@ -178,6 +178,24 @@ def test_frozen_server_is_given_up_in_time_and_used_again(server: sql_servers.Se
     registry.close()
 
 
+def test_events_survive_that_the_server_is_gone(
+    server: sql_servers.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "LATER", 0.5)
+    registry = sql.open(server.database())
+    with contextlib.ExitStack() as undo:
+        undo.callback(server.start)
+        server.kill()
+        for number in range(30):
+            registry.add_event("noted", text=str(number))
+            time.sleep(0.02)
+        with pytest.raises(exceptions.ServiceUnavailable):
+            registry.events()
+    time.sleep(1)
+    assert [event.text for event in registry.events()] == [str(n) for n in range(30)][::-1]
+    registry.close()
+
+
 def test_server_that_froze_in_the_middle_is_given_up_in_time(server: sql_servers.Server) -> None:
     registry = sql.open(server.database())
     made = volume()
@@ -303,8 +321,8 @@ def test_full_disk_is_told_and_nothing_is_half_written(path: pathlib.Path) -> No
     count = registry._database.read(pages)[0][0]
     sa.event.listen(
         registry._database.engine,
-        "begin",
-        lambda connection: connection.exec_driver_sql(f"PRAGMA max_page_count = {count}"),
+        "checkout",
+        lambda connection, *_: connection.execute(f"PRAGMA max_page_count = {count}"),
     )
 
     def fill() -> None:

@@ -5,21 +5,19 @@
 
     database    transactions, and what happens when nobody answers
     engines     how each kind of database is talked to
-    bounded     prepared    what two of them need besides
+    bounded     PostgreSQL's connections; quick, SQLite's
     schema      migrations, which alembic runs
     tables      what the newest of them leaves behind
     rows        volumes as rows, and back
+    journal     what is written a moment later
     volumes     nodes     happenings    the three parts of the registry
 """
 
 from container_stack.volumes.sql import database, happenings, nodes, schema, volumes
 
 
-class SQLRegistry(volumes.Volumes, nodes.Nodes, happenings.Happenings):
+class SQLRegistry(happenings.Happenings, volumes.Volumes, nodes.Nodes):
     """A registry in a database, whose tables are there and as new as this code."""
-
-    def close(self) -> None:
-        self._database.close()
 
 
 def open(url: str) -> SQLRegistry:  # noqa: A001 - sql.open is what callers read

@@ -3,22 +3,49 @@
 
 import datetime
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 from oslo_db import exception as db_exceptions
 
 from container_stack.volumes import model, registry
-from container_stack.volumes.sql import database, rows, tables
+from container_stack.volumes.sql import database, journal, rows, tables
 
 _EVENTS, _SAMPLES, _ALERTS = tables.EVENTS, tables.SAMPLES, tables.ALERTS
+_WHICH = sa.bindparam("which", type_=sa.String())
+_MOMENT = sa.bindparam("moment", type_=sa.DateTime())
+_USED = sa.bindparam("bytes", type_=sa.BigInteger())
+_ADD_EVENT = rows.inserting(_EVENTS, but="id")
+_ADD_ALERT = rows.inserting(_ALERTS, but="id")
+# Asking again is harmless: a sample of the same moment takes the place of the former one.
+_REMOVE_SAMPLE = sa.delete(_SAMPLES).where(_SAMPLES.c.volume_id == _WHICH, _SAMPLES.c.at == _MOMENT)
+_ADD_SAMPLE = sa.insert(_SAMPLES).values(volume_id=_WHICH, at=_MOMENT, used=_USED)
+_MEASURED = (
+    sa.update(tables.VOLUMES)
+    .where(tables.VOLUMES.c.id == _WHICH)
+    .values(used=_USED, last_scan=_MOMENT)
+)
+_STANDING = sa.and_(_ALERTS.c.volume_id == _WHICH, _ALERTS.c.standing.is_not(None))
+_CLEARING = {"standing": None, "cleared_at": _MOMENT}
+_CLEAR = sa.update(_ALERTS).where(_STANDING).values(_CLEARING)
+_CLEAR_TEXT = (
+    sa.update(_ALERTS)
+    .where(_STANDING, _ALERTS.c.text == sa.bindparam("said", type_=sa.Text()))
+    .values(_CLEARING)
+)
 
 
 class Happenings(registry.Registry):
     """Events, samples of usage, and alerts in a database."""
 
-    _database: database.Database
+    def __init__(self, opened: database.Database) -> None:
+        self._database = opened
+        self._journal = journal.Journal(opened, _ADD_EVENT)
+
+    def close(self) -> None:
+        self._journal.close()
+        self._database.close()
 
     def add_event(
         self, kind: str, *, driver: str = "", volume_id: str = "", node_id: str = "", text: str = ""
@@ -31,11 +58,12 @@ class Happenings(registry.Registry):
             "node_id": node_id,
             "text": rows.clean(text),
         }
-        self._database.write(lambda connection: connection.execute(sa.insert(_EVENTS), row))
+        self._journal.add(rows.named(row))
 
     def events(
         self, *, driver: str = "", volume_id: str = "", after: int = 0, limit: int = 100
     ) -> Sequence[model.Event]:
+        self._journal.flush()
         statement = sa.select(_EVENTS).order_by(_EVENTS.c.id.desc()).limit(limit)
         for column, value in ((_EVENTS.c.driver, driver), (_EVENTS.c.volume_id, volume_id)):
             if value:
@@ -50,7 +78,7 @@ class Happenings(registry.Registry):
 
     def add_samples(self, samples: Sequence[model.Sample]) -> None:
         taken: list[dict[str, Any]] = [
-            {"id": sample.volume_id, "moment": rows.from_moment(sample.at), "bytes": sample.used}
+            {"which": sample.volume_id, "moment": rows.from_moment(sample.at), "bytes": sample.used}
             for sample in samples
         ]
         if taken:
@@ -67,26 +95,23 @@ class Happenings(registry.Registry):
 
     def raise_alert(self, volume_id: str, severity: model.Severity, text: str) -> None:
         said = rows.clean(text)
-        row = {
+        row: dict[str, object] = {
             "volume_id": volume_id,
             "severity": int(severity),
             "text": said,
             "raised_at": _now(),
+            "cleared_at": None,
             "standing": _standing(volume_id, severity, said),
         }
         try:
-            self._database.write(lambda connection: connection.execute(sa.insert(_ALERTS), row))
+            self._database.write(lambda connection: connection.execute(_ADD_ALERT, rows.named(row)))
         except db_exceptions.DBDuplicateEntry:
             return  # it stands
 
     def clear_alerts(self, volume_id: str, text: str = "") -> None:
-        statement = sa.update(_ALERTS).where(
-            _ALERTS.c.volume_id == volume_id, _ALERTS.c.standing.is_not(None)
-        )
-        if text:
-            statement = statement.where(_ALERTS.c.text == rows.clean(text))
-        cleared = statement.values(standing=None, cleared_at=_now())
-        self._database.write(lambda connection: connection.execute(cleared))
+        values = {"which": volume_id, "said": rows.clean(text), "moment": _now()}
+        statement = _CLEAR_TEXT if text else _CLEAR
+        self._database.write(lambda connection: connection.execute(statement, values))
 
     def alerts(
         self, volume_id: str = "", *, standing: bool = True, limit: int = 100
@@ -99,29 +124,16 @@ class Happenings(registry.Registry):
         return [_alert(row) for row in self._database.read(statement)]
 
     def trim(self, before: datetime.datetime) -> None:
+        self._journal.flush()
         moment = rows.from_moment(before)
         for column in (_EVENTS.c.at, _SAMPLES.c.at, _ALERTS.c.cleared_at):
             old = sa.delete(column.table).where(column < moment)
             self._database.write(lambda connection, old=old: connection.execute(old))  # type: ignore[misc]
 
 
-def _add_samples(connection: sa.Connection, taken: list[dict[str, Any]]) -> None:
-    # Asking again is harmless: a sample of the same moment takes the place of the former one.
-    gone = sa.delete(_SAMPLES).where(
-        _SAMPLES.c.volume_id == sa.bindparam("id"), _SAMPLES.c.at == sa.bindparam("moment")
-    )
-    new = sa.insert(_SAMPLES).values(
-        volume_id=sa.bindparam("id"), at=sa.bindparam("moment"), used=sa.bindparam("bytes")
-    )
-    volumes = tables.VOLUMES
-    measured = (
-        sa.update(volumes)
-        .where(volumes.c.id == sa.bindparam("which"))
-        .values(used=sa.bindparam("bytes"), last_scan=sa.bindparam("moment"))
-    )
-    connection.execute(gone, taken)
-    connection.execute(new, taken)
-    connection.execute(measured, [{**each, "which": each["id"]} for each in taken])
+def _add_samples(connection: database.Connection, taken: Sequence[Mapping[str, Any]]) -> None:
+    for statement in (_REMOVE_SAMPLE, _ADD_SAMPLE, _MEASURED):
+        connection.execute(statement, taken)
 
 
 def _alert(row: Sequence[Any]) -> model.Alert:

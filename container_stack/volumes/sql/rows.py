@@ -8,6 +8,8 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import sqlalchemy as sa
+
 from container_stack.volumes import model
 
 _SPEC = frozenset(field.name for field in dataclasses.fields(model.Spec)) - {"labels"}
@@ -42,6 +44,17 @@ def dump(value: object) -> str:
 def pair(key: str, value: str) -> str:
     """Return what stands in the JSON of labels exactly if they have this key and value."""
     return dump({key: value})[1:-1]
+
+
+def named(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row as parameters, whose names mustn't be those of columns."""
+    return {f"new_{name}": value for name, value in row.items()}
+
+
+def inserting(table: sa.Table, but: str = "") -> sa.Insert:
+    """Return the statement that inserts a row so named; the column ``but`` counts by itself."""
+    names = (column.name for column in table.columns if column.name != but)
+    return sa.insert(table).values({name: sa.bindparam(f"new_{name}") for name in names})
 
 
 def from_volume(volume: model.Volume) -> dict[str, object]:

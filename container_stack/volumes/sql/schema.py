@@ -45,12 +45,10 @@ def bring_up_to_date(opened: database.Database) -> None:
 def version(opened: database.Database) -> str:
     """Return the version that a database has; "" when it is empty."""
 
-    def work(connection: sa.Connection) -> str:
+    with opened.transaction() as connection:
         if not sa.inspect(connection).has_table("alembic_version"):
             return ""
         return str(connection.execute(_VERSION).scalar() or "")
-
-    return opened.write(work)
 
 
 def revisions() -> list[str]:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The part of the registry that remembers volumes, and who owns them."""
 
+import functools
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,36 +14,60 @@ from container_stack.volumes import model, registry
 from container_stack.volumes.sql import database, rows, tables
 
 _VOLUMES = tables.VOLUMES
-_ONE = sa.select(_VOLUMES).where(_VOLUMES.c.id == sa.bindparam("id"))
+#: Names of parameters, which mustn't be those of columns.
+_WHICH = sa.bindparam("which", type_=sa.String())
+_OWNER = sa.bindparam("owner", type_=sa.String())
+_FENCE = sa.bindparam("reached", type_=sa.BigInteger())
+_ONE = sa.select(_VOLUMES).where(_VOLUMES.c.id == _WHICH)
 _NAMED = sa.select(_VOLUMES).where(
-    _VOLUMES.c.driver == sa.bindparam("driver"), _VOLUMES.c.name == sa.bindparam("name")
+    _VOLUMES.c.driver == sa.bindparam("of"), _VOLUMES.c.name == sa.bindparam("called")
+)
+_ADD = rows.inserting(_VOLUMES)
+_CLAIM = (
+    sa.update(_VOLUMES)
+    .where(_VOLUMES.c.id == _WHICH, _VOLUMES.c.attached_on == "")
+    .values(attached_on=_OWNER, fence=_VOLUMES.c.fence + 1)
 )
 #: What isn't so any more when a node owns a volume no more.
 _UNUSED: dict[str, Any] = {"attached_on": "", "device_path": "", "mount_paths": "[]"}
+_RELEASE = (
+    sa.update(_VOLUMES)
+    .where(_VOLUMES.c.id == _WHICH, _VOLUMES.c.attached_on == _OWNER)
+    .values(_UNUSED)
+)
+_OWNED = (
+    sa.select(_VOLUMES.c.id)
+    .where(_VOLUMES.c.attached_on == _OWNER)
+    .order_by(_VOLUMES.c.id)
+    .with_for_update()
+)
+_RELEASE_ALL = sa.update(_VOLUMES).where(_VOLUMES.c.attached_on == _OWNER).values(_UNUSED)
+_REMOVE = sa.delete(_VOLUMES).where(_VOLUMES.c.id == _WHICH)
+_REMOVE_UNLESS = _REMOVE.where(_VOLUMES.c.fence <= _FENCE)
+_REMOVE_REST = [
+    sa.delete(table).where(table.c.volume_id == _WHICH) for table in (tables.SAMPLES, tables.ALERTS)
+]
 
 
 class Volumes(registry.Registry):
     """Volumes in a database."""
 
-    def __init__(self, opened: database.Database) -> None:
-        self._database = opened
-        self._by_id = opened.prepare(_ONE)
-        self._by_name = opened.prepare(_NAMED)
+    _database: database.Database
 
     def add(self, volume: model.Volume) -> None:
-        row = rows.from_volume(volume)
+        row = rows.named(rows.from_volume(volume))
         try:
-            self._database.write(lambda connection: connection.execute(sa.insert(_VOLUMES), row))
+            self._database.write(lambda connection: connection.execute(_ADD, row))
         except db_exceptions.DBDuplicateEntry as error:
             raise exceptions.AlreadyExists(
                 f"{volume.driver} has a volume named {volume.name} already."
             ) from error
 
     def get(self, volume_id: str) -> model.Volume:
-        return _only(self._by_id({"id": volume_id}))
+        return _only(self._database.fetch(_ONE, {"which": volume_id}))
 
     def find(self, driver: str, name: str) -> model.Volume:
-        return _only(self._by_name({"driver": driver, "name": name}))
+        return _only(self._database.fetch(_NAMED, {"of": driver, "called": name}))
 
     def list(self, driver: str, query: model.Query = model.EVERYTHING) -> list[model.Volume]:
         found = map(rows.to_volume, self._database.read(_select(driver, query)))
@@ -53,10 +78,11 @@ class Volumes(registry.Registry):
         self, volume_id: str, *, fence: int | None = None, **changes: object
     ) -> model.Volume:
         row = rows.from_changes(changes)
-        statement = sa.update(_VOLUMES).where(_VOLUMES.c.id == volume_id, *_unless_grown(fence))
+        statement = _update(tuple(row), fence is not None)
+        values = {**rows.named(row), "which": volume_id, "reached": fence}
 
-        def work(connection: sa.Connection) -> model.Volume:
-            changed = not row or connection.execute(statement.values(row)).rowcount
+        def work(connection: database.Connection) -> model.Volume:
+            changed = not row or connection.execute(statement, values).rowcount
             volume = _get(connection, volume_id)
             if not changed or (fence is not None and volume.fence > fence):
                 raise _lost(volume)
@@ -68,26 +94,21 @@ class Volumes(registry.Registry):
             raise exceptions.AlreadyExists("The volume's new name is taken.") from error
 
     def remove(self, volume_id: str, *, fence: int | None = None) -> None:
-        statement = sa.delete(_VOLUMES).where(_VOLUMES.c.id == volume_id, *_unless_grown(fence))
+        statement = _REMOVE if fence is None else _REMOVE_UNLESS
+        values = {"which": volume_id, "reached": fence}
 
-        def work(connection: sa.Connection) -> None:
-            if not connection.execute(statement).rowcount:
-                for row in connection.execute(_ONE, {"id": volume_id}):
+        def work(connection: database.Connection) -> None:
+            if not connection.execute(statement, values).rowcount:
+                for row in connection.execute(_ONE, values).fetchall():
                     raise _lost(rows.to_volume(row))
-            for table in (tables.SAMPLES, tables.ALERTS):
-                connection.execute(sa.delete(table).where(table.c.volume_id == volume_id))
+            for rest in _REMOVE_REST:
+                connection.execute(rest, values)
 
         self._database.write(work)
 
     def claim(self, volume_id: str, node_id: str) -> model.Volume:
-        statement = (
-            sa.update(_VOLUMES)
-            .where(_VOLUMES.c.id == volume_id, _VOLUMES.c.attached_on == "")
-            .values(attached_on=node_id, fence=_VOLUMES.c.fence + 1)
-        )
-
-        def work(connection: sa.Connection) -> model.Volume:
-            connection.execute(statement)
+        def work(connection: database.Connection) -> model.Volume:
+            connection.execute(_CLAIM, {"which": volume_id, "owner": node_id})
             volume = _get(connection, volume_id)
             if volume.attached_on != node_id:
                 raise exceptions.Busy(f"Volume is attached on {volume.attached_on}.")
@@ -96,32 +117,28 @@ class Volumes(registry.Registry):
         return self._database.write(work)
 
     def release(self, volume_id: str, node_id: str) -> None:
-        self._database.write(_releasing(node_id, _VOLUMES.c.id == volume_id))
+        values = {"which": volume_id, "owner": node_id}
+        self._database.write(lambda connection: connection.execute(_RELEASE, values))
 
     def release_all(self, node_id: str) -> Sequence[str]:
-        return self._database.write(_releasing(node_id))
+        def work(connection: database.Connection) -> Sequence[str]:
+            owned = connection.execute(_OWNED, {"owner": node_id}).fetchall()
+            connection.execute(_RELEASE_ALL, {"owner": node_id})
+            return [volume_id for (volume_id,) in owned]
+
+        return self._database.write(work)
 
 
-def _releasing(
-    node_id: str, *which: sa.ColumnElement[bool]
-) -> Callable[[sa.Connection], Sequence[str]]:
-    owned = sa.and_(_VOLUMES.c.attached_on == node_id, *which)
-    find = sa.select(_VOLUMES.c.id).where(owned).order_by(_VOLUMES.c.id).with_for_update()
-
-    def work(connection: sa.Connection) -> Sequence[str]:
-        found = connection.execute(find).scalars().all()
-        connection.execute(sa.update(_VOLUMES).where(owned).values(_UNUSED))
-        return found
-
-    return work
+@functools.lru_cache(128)
+def _update(names: tuple[str, ...], fenced: bool) -> sa.Update:
+    statement = sa.update(_VOLUMES).where(_VOLUMES.c.id == _WHICH)
+    if fenced:
+        statement = statement.where(_VOLUMES.c.fence <= _FENCE)
+    return statement.values({name: sa.bindparam(f"new_{name}") for name in names})
 
 
-def _unless_grown(fence: int | None) -> Iterable[sa.ColumnElement[bool]]:
-    return () if fence is None else (_VOLUMES.c.fence <= fence,)
-
-
-def _get(connection: sa.Connection, volume_id: str) -> model.Volume:
-    return _only(connection.execute(_ONE, {"id": volume_id}).fetchall())
+def _get(connection: database.Connection, volume_id: str) -> model.Volume:
+    return _only(connection.execute(_ONE, {"which": volume_id}).fetchall())
 
 
 def _only(found: Sequence[Any]) -> model.Volume:
