@@ -2,14 +2,16 @@
 """``container-stack-fence``: ends, as root, all use of all that is mounted below a directory.
 
 Open Storage runs it when this host mustn't use its volumes any more. It asks nobody, neither the
-engine nor a database, since they may be what has failed: it unmounts, and kills who is in the way.
+engine nor a database, since they may be what has failed: it kills who is in the way, and unmounts
+when nobody is any more.
 
 - A process of this mount namespace is in the way when the kernel shows that it has a file, a
   directory or a mapping in one of the mounts.
-- One of another mount namespace, such as a container, is in the way when the same tree is still
-  mounted there after it has been unmounted here. (Mounts that follow ours have gone by then.)
+- One of another mount namespace, such as a container, is in the way when the same tree is mounted
+  there and doesn't go with ours, as what follows it does (mount_namespaces(7)).
 
 It ends with 0 when nothing is left, with 1 and the rest on standard error when its time is over.
+What is left is then still mounted, so that the next run finds it.
 """
 
 import contextlib
@@ -22,7 +24,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 
-#: Seconds that it tries, of which in the second half hanging servers aren't waited for.
+#: Seconds that it tries; in the second half servers that hang aren't waited for.
 PATIENCE = 4.0
 #: Of umount2(2).
 _FORCE, _NOFOLLOW = 1, 8
@@ -38,16 +40,23 @@ class Mount:
 
     :param device: number of the file system.
     :param root: the part of it that is mounted.
+    :param place: where it is mounted, in the file system that it is mounted in.
+    :param told: the number of the peer group which is told when it is unmounted, or "".
+    :param heard: the numbers of those through which it would be unmounted with another.
     """
 
     device: str
     root: str
     path: str
+    place: str = ""
+    told: str = ""
+    heard: frozenset[str] = frozenset()
 
-    def shows(self, other: "Mount") -> bool:
-        """Tell whether all that this mount shows, another does too."""
+    def outlives(self, other: "Mount") -> bool:
+        """Tell whether this shows nothing but what another does, and stays when that goes."""
         inside = self.root == other.root or self.root.startswith(other.root.rstrip("/") + "/")
-        return self.device == other.device and inside
+        follows = other.told in self.heard and other.place == self.place
+        return self.device == other.device and inside and not follows
 
 
 def main() -> None:
@@ -61,41 +70,55 @@ def main() -> None:
 
 
 def end(tree: str, patience: float = PATIENCE) -> list[str]:
-    """Unmount all below a directory, killing who is in the way, and return what is left."""
+    """Kill who uses what is mounted below a directory, unmount it, and return what is left."""
     begun = time.monotonic()
-    ended: set[Mount] = set()
     while True:
-        force = time.monotonic() > begun + patience / 2
         mounts = below(tree)
-        ended.update(mounts)
-        for mount in reversed(mounts):
-            _unmount(mount.path, force=force)
-        users = _users(below(tree), ended)
+        users = _users(mounts) if mounts else []
         for process in users:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
-        left = [mount.path for mount in below(tree)] + [f"process {each}" for each in users]
+        if not users:
+            force = time.monotonic() > begun + patience / 2
+            for mount in reversed(mounts):
+                _unmount(mount.path, force=force)
+        left = [f"process {each}" for each in users] + [mount.path for mount in below(tree)]
         if not left or time.monotonic() > begun + patience:
             return left
         time.sleep(0.02)
 
 
-def below(tree: str, table: str = "self") -> list[Mount]:
+def below(tree: str) -> list[Mount]:
     """Return what is mounted below a directory, the newest last."""
-    return [mount for mount in _mounts(table) if mount.path.startswith(f"{tree}/")]
+    return [mount for mount in table("self") if mount.path.startswith(f"{tree}/")]
 
 
-def _mounts(process: str) -> list[Mount]:
+def table(process: str) -> list[Mount]:
+    """Return what a process sees mounted; nothing if it has ended."""
     try:
         with open(f"/proc/{process}/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-            return [_parse(line) for line in file]
+            lines = [line.split(" ") for line in file]
     except OSError:
-        return []  # it has ended
+        return []
+    numbered = {fields[0]: fields for fields in lines}
+    return [_mount(fields, numbered.get(fields[1])) for fields in lines]
 
 
-def _parse(line: str) -> Mount:
-    fields = line.split(" ")
-    return Mount(fields[2], _unescape(fields[3]), _unescape(fields[4]))
+def _mount(fields: list[str], parent: list[str] | None) -> Mount:
+    path = _unescape(fields[4])
+    if parent is None:
+        return Mount(fields[2], _unescape(fields[3]), path)
+    root, above = _unescape(parent[3]), _unescape(parent[4])
+    # What is unmounted goes from the peers and slaves of what it was mounted in.
+    tags = [each.partition(":") for each in parent[6 : parent.index("-")]]
+    return Mount(
+        device=fields[2],
+        root=_unescape(fields[3]),
+        path=path,
+        place=os.path.normpath(f"{root}/{os.path.relpath(path, above)}"),
+        told=next((number for kind, _colon, number in tags if kind == "shared"), ""),
+        heard=frozenset(number for kind, _colon, number in tags if kind in ("shared", "master")),
+    )
 
 
 def _unescape(text: str) -> str:
@@ -104,34 +127,34 @@ def _unescape(text: str) -> str:
 
 def _unmount(path: str, *, force: bool) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
-    # Whoever is in the way is found afterwards; why it failed isn't asked.
+    # Whoever is in the way is found in the next round; why it failed isn't asked.
     libc.umount2(os.fsencode(path), _NOFOLLOW | (_FORCE if force else 0))
 
 
-def _users(mounts: list[Mount], ended: set[Mount]) -> list[int]:
-    """Return the processes in the way of what is mounted, and those that still have the rest."""
+def _users(mounts: list[Mount]) -> list[int]:
+    """Return the processes that are in the way."""
     here = os.readlink("/proc/self/ns/mnt")
     paths = tuple(f"{mount.path}/" for mount in mounts)
-    tables: dict[str, bool] = {}
+    spaces: dict[str, bool] = {}
     found = []
     for process in _processes():
         try:
             space = os.readlink(f"/proc/{process}/ns/mnt")
         except OSError:
-            continue  # it has ended, or is the kernel's
+            continue  # it has ended
         if space == here:
-            used = bool(paths) and any(f"{each}/".startswith(paths) for each in _files(process))
+            used = any(f"{each}/".startswith(paths) for each in _files(process))
         else:
-            if space not in tables:
-                tables[space] = _shows(_mounts(process), ended)
-            used = tables[space]
+            if space not in spaces:
+                spaces[space] = _outlived(mounts, table(process))
+            used = spaces[space]
         if used:
             found.append(int(process))
     return found
 
 
-def _shows(mounts: list[Mount], ended: Iterable[Mount]) -> bool:
-    return any(mount.shows(other) for mount in mounts for other in ended)
+def _outlived(mounts: Iterable[Mount], by: Iterable[Mount]) -> bool:
+    return any(each.outlives(mount) for each in by for mount in mounts)
 
 
 def _processes() -> Iterator[str]:

@@ -27,6 +27,9 @@ MAP = (
 #: A container has the volume elsewhere, and needn't have anything open.
 CONTAINER = 'mount --bind "$0" /mnt && umount "$0" && exec sleep infinity'
 
+#: What happens below follows the host, but the volume itself stays when the host's goes.
+FOLLOW = 'mount -t tmpfs none /mnt && mkdir /mnt/a && mount --bind "$0" /mnt/a && sleep infinity'
+
 
 @pytest.fixture
 def space() -> Iterator[cluster_hosts.Space]:
@@ -82,11 +85,13 @@ def host(space: cluster_hosts.Space, tree: Path) -> Host:
 
 def users(host: Host, path: Path) -> dict[str, subprocess.Popen[bytes]]:
     unshare = ("unshare", "--mount", "--propagation=private")
+    follow = ("unshare", "--mount", "--propagation=slave")
     found = {
         "open": host.start("sh", "-c", OPEN, str(path)),
         "stand": host.start("sh", "-c", STAND, str(path)),
         "map": host.start(sys.executable, "-c", MAP, str(path)),
         "container": host.start(*unshare, "sh", "-c", CONTAINER, str(path)),
+        "container that follows": host.start(*follow, "sh", "-c", FOLLOW, str(path)),
         "other mounts": host.start(*unshare, "sleep", "infinity"),
     }
     time.sleep(1.5)
@@ -106,13 +111,15 @@ def test_all_use_ends(host: Host) -> None:
 
 
 def test_nobody_else_is_touched(host: Host, tree: Path) -> None:
-    slave = ("unshare", "--mount", "--propagation=slave", "sleep", "infinity")
+    slave = ("unshare", "--mount", "--propagation=slave")
+    whole = "mount --rbind / /mnt && exec sleep infinity"
     found = {
         "in the tree, in no volume": host.start("sh", "-c", STAND, str(tree)),
         "in what is mounted, itself": host.start(
             "sh", "-c", OPEN, str(tree.parent / "data" / "volume")
         ),
-        "whose mounts follow ours": host.start(*slave),
+        "whose mounts follow ours": host.start(*slave, "sleep", "infinity"),
+        "who follows all of the host": host.start(*slave, "sh", "-c", whole),
         "elsewhere": host.start("sleep", "infinity"),
     }
     time.sleep(1)
@@ -157,10 +164,27 @@ def test_a_name_that_begins_alike_is_another(host: Host, tree: Path) -> None:
     stays.wait()
 
 
-def test_a_mount_shows_what_another_does() -> None:
+def test_a_mount_outlives_another_that_shows_as_much() -> None:
     volume = fence.Mount("8:1", "/volumes/1", "/mounts/a")
-    assert fence.Mount("8:1", "/volumes/1/sub", "/x").shows(volume)
-    assert fence.Mount("8:1", "/anything", "/x").shows(fence.Mount("8:1", "/", "/mounts/a"))
-    assert not fence.Mount("8:1", "/volumes/12", "/x").shows(volume)
-    assert not fence.Mount("8:1", "/", "/x").shows(volume)
-    assert not fence.Mount("8:2", "/volumes/1", "/x").shows(volume)
+    assert fence.Mount("8:1", "/volumes/1/sub", "/x").outlives(volume)
+    assert fence.Mount("8:1", "/anything", "/x").outlives(fence.Mount("8:1", "/", "/mounts/a"))
+    assert not fence.Mount("8:1", "/volumes/12", "/x").outlives(volume)
+    assert not fence.Mount("8:1", "/", "/x").outlives(volume)
+    assert not fence.Mount("8:2", "/volumes/1", "/x").outlives(volume)
+
+
+def test_what_cant_end_keeps_its_volume_mounted(host: Host, tree: Path) -> None:
+    """So that it is found again: here a process that is its own judge's parent."""
+    stays = 'cd "$1"; "$2" -m container_stack.rootwrap.fence "$0"; echo $?; cd /; exec "$2" -m'
+    done = subprocess.run(
+        [*host._words, "sh", "-c", f"{stays} container_stack.rootwrap.fence $0"]
+        + [str(tree), str(tree / "volume"), sys.executable],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout == "1\n"
+    assert f"Still in use: {tree}/volume" in done.stderr
+    assert done.returncode == 0
+    assert host.mounted() == []

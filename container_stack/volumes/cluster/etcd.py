@@ -173,10 +173,18 @@ def _translated(client: Any) -> Iterator[None]:
     try:
         yield
     except (etcd3gw_exceptions.Etcd3Exception, requests.RequestException) as exc:
-        said = getattr(exc, "detail_text", None) or type(exc).__name__
         raise exceptions.ServiceUnavailable(
-            f"etcd at {client.host}:{client.port} doesn't serve: {str(said)[:200]}"
+            f"etcd at {client.host}:{client.port} {_fault(exc)}."
         ) from exc
+
+
+def _fault(exc: Exception) -> str:
+    if isinstance(exc, etcd3gw_exceptions.ConnectionTimeoutError):
+        return "doesn't answer in time"
+    if isinstance(exc, etcd3gw_exceptions.ConnectionFailedError):
+        return "can't be reached, or has no leader"
+    said = str(getattr(exc, "detail_text", None) or type(exc).__name__)
+    return f"answers with an error: {said[:200]}"
 
 
 def _text(text: str) -> str:

@@ -101,14 +101,24 @@ class Membership:
             self._asked, self._state = found.asked, _State.IN
             self._write(record.Standing.HELD)
             LOG.info("Going on with the lease of node %(node)s", {"node": self.node_id})
+            self._resume()
         self._guard.ensure()
-        if self._state is _State.IN:
-            self._beat()
         for task in (self._watch, self._live):
             thread = threading.Thread(target=task, name=f"node {task.__name__[1:]}", daemon=True)
             self._threads.append(thread)
             thread.start()
         self._first.wait(self._times.renew)
+
+    def _resume(self) -> None:
+        """Renew a lease that its guard still lets be, though it may be late for a daemon."""
+        asked = clock.now()
+        try:
+            self._leases.renew(self.node_id, self._holder)
+        except exceptions.ContainerStackError as exc:
+            self._note(exc)
+            return
+        if self._file.read().live:
+            self._enter(asked)
 
     def stop(self, *, idle: bool) -> None:
         """Leave the cluster.
@@ -200,7 +210,7 @@ class Membership:
         except OSError:
             self._asked = before
             raise
-        self._state = _State.IN
+        self._state, self._why = _State.IN, "its lease wasn't renewed in time."
         self._first.set()
 
     def _write(self, standing: record.Standing) -> None:
