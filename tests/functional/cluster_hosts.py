@@ -9,6 +9,7 @@ of the machine itself.
 import concurrent.futures
 import contextlib
 import ctypes
+import glob
 import json
 import os
 import shutil
@@ -35,7 +36,7 @@ DATABASE = f"{NET}.100"
 HERE = Path(__file__).parent
 _CLONE_NEWNET = 0x40000000
 #: Where the wall clock of a daemon is made to jump, and nothing else of it.
-_FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
+_FAKETIME = "/usr/lib/*/faketime/libfaketime.so.1"
 
 
 class Space:
@@ -71,7 +72,7 @@ class Daemon:
         environment = dict(os.environ)
         if order.get("faketime"):
             environment |= {
-                "LD_PRELOAD": _FAKETIME,
+                "LD_PRELOAD": glob.glob(_FAKETIME)[0],
                 "FAKETIME_TIMESTAMP_FILE": order["faketime"],
                 "FAKETIME_NO_CACHE": "1",
                 "FAKETIME_DONT_FAKE_MONOTONIC": "1",

@@ -174,11 +174,12 @@ def test_a_mount_outlives_another_that_shows_as_much() -> None:
 
 
 def test_what_cant_end_keeps_its_volume_mounted(host: Host, tree: Path) -> None:
-    """So that it is found again: here a process that is its own judge's parent."""
-    stays = 'cd "$1"; "$2" -m container_stack.rootwrap.fence "$0"; echo $?; cd /; exec "$2" -m'
+    """So that it is found again. Here the one in the way is who runs the command."""
+    again = '"$2" -m container_stack.rootwrap.fence "$0"'
+    stays = f'cd "$1"; {again}; echo $?; cd /; exec {again}'
+    words = (str(tree), str(tree / "volume"), sys.executable)
     done = subprocess.run(
-        [*host._words, "sh", "-c", f"{stays} container_stack.rootwrap.fence $0"]
-        + [str(tree), str(tree / "volume"), sys.executable],
+        [*host._words, "sh", "-c", stays, *words],
         capture_output=True,
         text=True,
         timeout=60,
