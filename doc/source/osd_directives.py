@@ -4,6 +4,7 @@
 from docutils import nodes, statemachine
 from docutils.parsers import rst
 from sphinx import application
+from sphinx.ext.autodoc import mock
 
 from container_stack import plugins
 from container_stack.conf import osd_options
@@ -30,7 +31,8 @@ class Backends(rst.Directive):
         """Return the list."""
         lines = []
         for name in plugins.names(plugins.VOLUME_BACKENDS):
-            settings = plugins.load(plugins.VOLUME_BACKENDS, name).SETTINGS or {}
+            with mock.mock(["boto3", "botocore"]):
+                settings = plugins.load(plugins.VOLUME_BACKENDS, name).SETTINGS or {}
             lines.append(f"``{name}``")
             for key, text in settings.items():
                 lines += [f"    ``{key}``", f"        {text}", ""]

@@ -33,7 +33,7 @@ def normal_user(*, sudo: bool) -> Iterator[list[str]]:
             draft.rename(SUDOERS)
         user = pwd.getpwnam(NAME)
         words = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--init-groups"]
-        yield [*words, *_reading(words), "env", "HOME=/nonexistent"]
+        yield [*words, *reading(words), "env", "HOME=/nonexistent"]
 
 
 def remove() -> None:
@@ -52,7 +52,7 @@ def _exists() -> bool:
         return False
 
 
-def _reading(words: list[str]) -> list[str]:
+def reading(words: list[str]) -> list[str]:
     """Let him read the Python under test where that lies in root's own home."""
     probe = [*words, "test", "-x", os.path.abspath(sys.executable)]
     if not subprocess.run(probe, check=False).returncode:

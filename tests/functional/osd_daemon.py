@@ -40,7 +40,7 @@ class Daemon:
         **options: Any,
     ) -> None:
         self.directory = directory
-        self.state_dir = directory / "state"
+        self.state_dir = Path(options.get("state_dir", directory / "state"))
         self.plugin_dir = directory / "plugins"
         self.config = directory / "osd.yaml"
         self._within = list(within)
