@@ -47,8 +47,7 @@ class Mount:
 
 def table(path: str = TABLE) -> list[Mount]:
     """Return all mounts that this process sees, the newest last."""
-    with open(path, encoding="utf-8", errors="surrogateescape") as file:
-        return [parse(line) for line in file]
+    return [parse(line) for line in _lines(path)]
 
 
 def parse(line: str) -> Mount:
@@ -75,14 +74,19 @@ def parse(line: str) -> Mount:
 def at(path: str) -> Mount | None:
     """Return the mount on exactly this path, the uppermost if there are several."""
     real = resolve(path)
-    found = [mount for mount in table() if mount.path == real]
-    return found[-1] if found else None
+    found = [line for line in _lines() if _path(line) == real]
+    return parse(found[-1]) if found else None
+
+
+def paths() -> frozenset[str]:
+    """Return the paths on which something is mounted."""
+    return frozenset(map(_path, _lines()))
 
 
 def below(path: str) -> list[Mount]:
     """Return the mounts under a directory, without one on the directory itself."""
     prefix = resolve(path).rstrip("/") + "/"
-    return [mount for mount in table() if mount.path.startswith(prefix)]
+    return [parse(line) for line in _lines() if _path(line).startswith(prefix)]
 
 
 def holding(path: str, seen_by: str = TABLE) -> Mount:
@@ -109,6 +113,16 @@ def resolve(path: str) -> str:
     """Return a path as the table has it: links in the directories above are followed."""
     parent, name = os.path.split(os.path.abspath(path))
     return os.path.join(os.path.realpath(parent), name)
+
+
+def _lines(path: str = TABLE) -> list[str]:
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        return file.readlines()
+
+
+def _path(line: str) -> str:
+    # Of a thousand mounts one is wanted: the others needn't be understood.
+    return _unescape(line.split(" ", 5)[4])
 
 
 def _block_number(path: str) -> int | None:

@@ -125,7 +125,7 @@ class Backend(abc.ABC):
 
     def mounted(self, paths: Iterable[str]) -> frozenset[str]:
         """Return those of these paths at which something is mounted: one look at the table."""
-        there = {mount.path for mount in mounts.table()}
+        there = mounts.paths()
         return frozenset(path for path in paths if mounts.resolve(path) in there)
 
     def close(self) -> None:

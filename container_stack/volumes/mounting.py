@@ -35,6 +35,8 @@ class Mounting:
             path = self.places.resolve(path, held.name)
             if held.paths.get(path):
                 # No question to the registry: it may be gone, and we own the volume.
+                if path not in self._driver.backend.mounted([path]):
+                    held = self.mount_again(held, path)
                 self._uses.put(held.more(path, holder))
                 return path
             with self._undoing(volume_id):
@@ -63,12 +65,13 @@ class Mounting:
         LOG.info("Unmounted %(volume)s from %(path)s", {"volume": volume_id, "path": path})
         self._driver.note("unmount", volume_id, path)
 
-    def mount_again(self, held: uses.Held, path: str) -> None:
+    def mount_again(self, held: uses.Held, path: str) -> uses.Held:
         """Mount a volume where it was and is no more; the caller has its lock."""
         self._driver.ownership.check()
-        held = self._attach(held)
+        held = self._uses.put(self._attach(held))
         self._mount(held, path)
         self.tell(held)
+        return held
 
     def _mount_first(self, held: uses.Held, path: str, holder: str) -> None:
         with self.places.reserving(held, path):

@@ -5,6 +5,7 @@ Nothing here does anything for a volume at which all is well: 1,000 of them cost
 mount table and one question to the registry.
 """
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import logging
@@ -18,6 +19,8 @@ LOG = logging.getLogger(__name__)
 
 #: Seconds between attempts to end what doesn't end.
 _PAUSE = 0.2
+#: Volumes whose use is ended at the same time.
+_AT_ONCE = 8
 #: Of alerts.
 MISSING = "Its data aren't there."
 
@@ -139,7 +142,7 @@ class Recovery:
             if held is None or path in there:
                 continue
             try:
-                self._mounting.mount_again(held, path)
+                held = self._mounting.mount_again(held, path)
             except exceptions.ContainerStackError as exc:
                 yield f"{held.name}: couldn't be mounted again at {path}: {exc}"
             else:
@@ -152,9 +155,10 @@ class Recovery:
 
         The registry isn't asked, which may not answer; it is told later.
         """
-        while left := [each.name for each in self._uses.all() if not self._end(each.volume_id)]:
-            LOG.warning("Fenced, and still in use: %(names)s", {"names": ", ".join(left[:5])})
-            time.sleep(_PAUSE)
+        with concurrent.futures.ThreadPoolExecutor(_AT_ONCE, "fence") as pool:
+            while not all([*pool.map(self._end, [held.volume_id for held in self._uses.all()])]):
+                LOG.warning("%(driver)s is fenced and still in use", {"driver": self._driver.name})
+                time.sleep(_PAUSE)
 
     def _end(self, volume_id: str) -> bool:
         try:

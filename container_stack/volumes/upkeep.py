@@ -12,8 +12,6 @@ from container_stack.volumes import driver, lives, measures, model, mounting, re
 
 LOG = logging.getLogger(__name__)
 
-#: Seconds between two measurements.
-MEASURE = 300
 #: Volumes that are asked for at once.
 _PAGE = 500
 
@@ -35,7 +33,6 @@ class Upkeep:
         self._schedules = schedules.Schedules(of, begun)
         self._measures = measures.Measures(of)
         self._running = threading.Lock()
-        self._measured: datetime.datetime | None = None
 
     def run(self, now: datetime.datetime) -> None:
         """Do what is due, unless another thread is at it; what fails is due again."""
@@ -58,9 +55,7 @@ class Upkeep:
             self._clean(volumes)
             self._schedules.run(volumes, now)
         with self._trying("measure"):
-            if self._must_measure(now):
-                self._measures.run(now)
-                self._measured = now
+            self._measures.run(now)
 
     def _volumes(self) -> Iterator[model.Volume]:
         """Yield all volumes, page by page: others want the registry, too."""
@@ -78,11 +73,6 @@ class Upkeep:
         for volume in volumes:
             if volume.state & half and volume.node_id == self._driver.node_id:
                 self._lives.clean(volume.id)
-
-    def _must_measure(self, now: datetime.datetime) -> bool:
-        # A clock that was set back must not stop the work until it has caught up.
-        last = self._measured
-        return last is None or not last <= now < last + datetime.timedelta(seconds=MEASURE)
 
     @contextlib.contextmanager
     def _trying(self, what: str) -> Iterator[None]:

@@ -389,6 +389,16 @@ def test_lost_mount_is_mounted_again(world, volumes):
     volumes.unmount(made.id, holder="a")
 
 
+def test_lost_mount_is_seen_by_who_mounts_next(world, volumes):
+    made = volumes.create("one")
+    path = volumes.mount(made.id, holder="a")
+    os.unlink(path)
+    volumes.mount(made.id, holder="b")
+    assert world.mounted() == [path]
+    volumes.unmount(made.id, holder="a")
+    volumes.unmount(made.id, holder="b")
+
+
 def test_dead_use_that_is_busy_ends_later(world, volumes):
     made = volumes.create("one")
     path = volumes.mount(made.id, holder="a")

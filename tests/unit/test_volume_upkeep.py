@@ -179,6 +179,20 @@ def test_used_volumes_are_measured_and_once_after_their_use(volumes, clock):
     assert volumes.usage(made.id) == model.Usage(40 * KIB, 100 * KIB)
 
 
+def test_many_volumes_are_measured_a_part_at_a_time(volumes, clock, monkeypatch):
+    monkeypatch.setattr(measures, "AT_ONCE", 2)
+    made = [volumes.create(name) for name in ("one", "two", "three")]
+    for each in made:
+        volumes.mount(each.id)
+    counts = []
+    for _ in range(3):
+        clock.tick(1)
+        counts.append(sum(len(volumes.samples(each.id)) for each in made))
+    assert counts == [2, 3, 3]
+    for each in made:
+        volumes.unmount(each.id)
+
+
 def test_alert_says_how_full_it_is(volumes, clock):
     made = volumes.create("one", model.Spec(size=100 * KIB))
     path = volumes.mount(made.id)
