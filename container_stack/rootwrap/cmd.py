@@ -53,6 +53,8 @@ def daemon() -> None:
     config, filters = _load(sys.argv[1])
     _set_environment(config)
     logging.getLogger().addHandler(logging.NullHandler())
+    # Whoever started this may wait for signals with sigwait(3), and blocked them for that.
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     # oslo.rootwrap closes standard input; the copy stays.
     leash = os.dup(sys.stdin.fileno())
     os.set_inheritable(leash, False)

@@ -368,6 +368,17 @@ def test_close_leaves_nothing_and_the_executor_works_again(run, lab):
     assert run.run(WORK, file=lab.file("again"), milliseconds=1) == "told\n"
 
 
+def test_a_daemon_ends_though_whoever_started_it_blocks_signals(run, lab):
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        assert run.run(WORK, file=lab.file("one"), milliseconds=1) == "told\n"
+        assert lab.daemons()
+        run.close()
+        assert not lab.daemons()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
 SIGNALLED = """
 import _thread, os, signal, sys, time
 from container_stack.rootwrap import cmd
