@@ -64,6 +64,7 @@ class PluginDockerd(dockerd.Dockerd):
 @contextlib.contextmanager
 def plugin_dockerd(directory: Path, *options: str) -> Iterator[PluginDockerd]:
     """Start such an engine, with the image :data:`IMAGE`, and end it."""
+    directory.mkdir(exist_ok=True)
     started = PluginDockerd(directory, options)
     started.start()
     try:
@@ -92,6 +93,7 @@ class World:
         patience: float = docker_volume.PATIENCE,
     ) -> None:
         self.name = name or f"cstest-f-{uuid.uuid4().hex[:8]}"
+        directory.mkdir(exist_ok=True)
         self.directory = directory
         self.dockerd = engine
         self.docker = engine.docker
