@@ -39,6 +39,11 @@ def test_path_is_compared_with_links_followed_but_for_its_last_part(tmp_path: Pa
     assert mounts.resolve(f"{tmp_path}/link") == f"{tmp_path}/link"
 
 
+def test_paths_are_those_of_the_table() -> None:
+    assert {"/", "/proc"} <= mounts.paths()
+    assert mounts.paths() == {mount.path for mount in mounts.table()}
+
+
 def test_directory_alone_is_no_mount(tmp_path: Path) -> None:
     assert mounts.at(str(tmp_path)) is None
     assert mounts.below(str(tmp_path)) == []
