@@ -20,6 +20,8 @@ NAMES = (
     "storlets_verify",
     "storlets_nodes",
     "storlets_many",
+    "osd_volumes",
+    "osd_many",
 )
 
 

@@ -86,9 +86,8 @@ def test_tables_go_down_to_nothing_and_up_again(url: str) -> None:
 
 
 def test_administrator_can_make_the_tables_himself(url: str) -> None:
-    statements = schema.statements(url)
+    statements = schema.statements(sa.make_url(url).get_backend_name())
     assert "CREATE TABLE volumes" in statements
-    assert "osd:" not in statements
     opened = database.Database(url)
     with opened.transaction() as connection:
         for statement in statements.split(";\n"):

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import sqlalchemy as sa
 
 from container_stack import exceptions
-from container_stack.volumes.sql import database, engines
+from container_stack.volumes.sql import database
 
 #: The newest version: a revision in migrations/versions.
 HEAD = "0001"
@@ -75,17 +75,17 @@ def downgrade(opened: database.Database, revision: str) -> None:
         command.downgrade(_config(connection), revision)
 
 
-def statements(url: str, revisions: str = "head") -> str:
+def statements(kind: str, revisions: str = "head") -> str:
     """Return the SQL that upgrades, for databases where only their administrator may.
 
-    :param url: its kind alone matters; nothing is connected to.
+    :param kind: sqlite, mysql or postgresql.
     :param revisions: as alembic has them: "head", or "from:to".
     """
     from alembic import command
 
     output = io.StringIO()
     config = _config(output=output)
-    config.attributes["url"] = engines.parse(url)
+    config.attributes["kind"] = kind
     command.upgrade(config, revisions, sql=True)
     return output.getvalue()
 

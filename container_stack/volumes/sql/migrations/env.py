@@ -6,7 +6,7 @@ from alembic import context
 _ATTRIBUTES = context.config.attributes
 
 if context.is_offline_mode():
-    context.configure(dialect_name=_ATTRIBUTES["url"].get_backend_name(), literal_binds=True)
+    context.configure(dialect_name=_ATTRIBUTES["kind"], literal_binds=True)
 else:
     context.configure(connection=_ATTRIBUTES["connection"], transactional_ddl=True)
 with context.begin_transaction():

@@ -12,9 +12,9 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
-_MOMENT = sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
+_MOMENT = sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql")
 # 64 labels of 255 characters may be longer than MySQL's TEXT.
-_JSON = sa.Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")
+_JSON = sa.Text().with_variant(mysql.MEDIUMTEXT(), "mysql")
 _SERIAL = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 _ID = sa.String(36)
 # By code point on every database: MySQL would take "Data" for "data", PostgreSQL sort as people do.
@@ -25,9 +25,6 @@ _HOW: dict[str, Any] = {
     "mysql_engine": "InnoDB",
     "mysql_charset": "utf8mb4",
     "mysql_collate": "utf8mb4_bin",
-    "mariadb_engine": "InnoDB",
-    "mariadb_charset": "utf8mb4",
-    "mariadb_collate": "utf8mb4_bin",
     # An id that was seen never comes back.
     "sqlite_autoincrement": True,
 }
