@@ -81,7 +81,8 @@ def end(tree: str, patience: float = PATIENCE) -> list[str]:
         if not users:
             force = time.monotonic() > begun + patience / 2
             for mount in reversed(mounts):
-                _unmount(mount.path, force=force)
+                if _unmount(mount.path, force=force):
+                    _remove(tree, mount.path)
         left = [f"process {each}" for each in users] + [mount.path for mount in below(tree)]
         if not left or time.monotonic() > begun + patience:
             return left
@@ -125,10 +126,23 @@ def _unescape(text: str) -> str:
     return _OCTAL.sub(lambda match: chr(int(match[1], 8)), text)
 
 
-def _unmount(path: str, *, force: bool) -> None:
+def _unmount(path: str, *, force: bool) -> bool:
     libc = ctypes.CDLL(None, use_errno=True)
     # Whoever is in the way is found in the next round; why it failed isn't asked.
-    libc.umount2(os.fsencode(path), _NOFOLLOW | (_FORCE if force else 0))
+    return not libc.umount2(os.fsencode(path), _NOFOLLOW | (_FORCE if force else 0))
+
+
+def _remove(tree: str, path: str) -> None:
+    """Remove an empty mount point: a container that starts now mustn't write into it."""
+    *above, name = os.path.relpath(path, tree).split("/")
+    flags = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
+        directory = os.open(tree, flags)
+        stack.callback(os.close, directory)
+        for part in above:
+            directory = os.open(part, flags, dir_fd=directory)
+            stack.callback(os.close, directory)
+        os.rmdir(name, dir_fd=directory)
 
 
 def _users(mounts: list[Mount]) -> list[int]:

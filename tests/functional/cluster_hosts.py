@@ -12,6 +12,7 @@ import ctypes
 import glob
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -48,6 +49,8 @@ class Space:
         assert self.outer.stdout is not None
         self.outer.stdout.read(1)
         self.pid = _children(self.outer.pid)[0] if "--fork" in kinds else self.outer.pid
+        # Its number may be another's one day, but not this.
+        self._handle = os.pidfd_open(self.pid)
 
     def words(self, *kinds: str) -> list[str]:
         """Return what runs a command inside."""
@@ -55,9 +58,8 @@ class Space:
 
     def kill(self) -> None:
         """End all that is inside, as kill -9 does; idempotent."""
-        if self.outer.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._handle, signal.SIGKILL)
 
     def end(self) -> None:
         """Kill all, and wait until it is gone; whoever entered it has been waited for."""
@@ -90,6 +92,7 @@ class Daemon:
         self._read()
         # nsenter has it as its child.
         self.pid = _children(self._process.pid)[0]
+        self._handle = os.pidfd_open(self.pid)
 
     def ask(self, do: str, *words: str) -> Any:
         """Ask it for something, and return the answer.
@@ -107,22 +110,18 @@ class Daemon:
 
     def signal(self, number: int) -> None:
         """Send it, and only it, a signal."""
-        os.kill(self.pid, number)
+        signal.pidfd_send_signal(self._handle, number)
 
     @property
     def lives(self) -> bool:
         # nsenter stops with it, and doesn't see its end then.
-        try:
-            stat = Path(f"/proc/{self.pid}/stat").read_text()
-        except OSError:
-            return False
-        return stat.rpartition(")")[2].split()[0] != "Z"
+        return not select.select([self._handle], [], [], 0)[0]
 
     def end(self) -> None:
         """Kill it; idempotent."""
-        for pid in (self.pid, self._process.pid):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            self.signal(signal.SIGKILL)
+        self._process.kill()
         self._process.wait(20)
 
     def _read(self) -> dict[str, Any]:
@@ -165,7 +164,7 @@ class Writer:
 
     def end(self) -> None:
         """End it; idempotent."""
-        with contextlib.suppress(ProcessLookupError):
+        if self.lives:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(20)
 
@@ -286,6 +285,10 @@ class Host:
             self.etcd.wait(30)
         self.daemon = self.etcd = None
         self.space.end()
+        # The kernel takes its time with what a network consisted of.
+        switch = self._world.switch.words("--net")
+        gone = [*switch, "ip", "link", "delete", f"v{self.number}"]
+        subprocess.run(gone, capture_output=True, check=False)
 
     def _start_etcd(self) -> None:
         def url(number: int, port: int) -> str:

@@ -49,6 +49,8 @@ class Shared(backend.Backend):
     def unmount(self, volume_id: str, path: str) -> None:
         while mounts.at(path):
             subprocess.run(["umount", path], check=True)
+        if os.path.isdir(path):
+            os.rmdir(path)
 
     def mounted(self, paths: Iterable[str]) -> frozenset[str]:
         there = {mount.path for mount in mounts.table()}

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Three hosts that come apart: at no time two write, and nothing acknowledged is lost."""
 
+import contextlib
 import os
+import random
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,10 +49,11 @@ def volume(world: World, hosts: list[Host], request: pytest.FixtureRequest) -> I
     _check_log(world.shared / volume_id / "log", world.writers[first:])
 
 
-def _repair(host: Host) -> None:
+def _repair(host: Host, *, network: bool = True) -> None:
     if host.etcd is None:
         host.boot()
-    host.plug(up=True)
+    if network:
+        host.plug(up=True)
     if host.daemon is not None and not host.daemon.lives:
         host.daemon.end()
         host.daemon = None
@@ -190,9 +194,11 @@ def test_a_daemon_stopped_for_longer_than_its_lease_never_comes_to_itself(
 
 def test_a_killed_guard_is_replaced(hosts: list[Host], volume: str) -> None:
     writer = _begin(hosts[0], volume)
-    for process in hosts[0].processes("cluster.guard"):
-        os.kill(process, signal.SIGKILL)
-    eventually(lambda: hosts[0].processes("cluster.guard"), 2 * LEASE)
+    killed = hosts[0].processes("cluster.guard")
+    _signal(killed, signal.SIGKILL)
+    eventually(lambda: {*hosts[0].processes("cluster.guard")} - {*killed}, 2 * LEASE)
+    assert hosts[0].daemon is not None
+    eventually(lambda: _serves(hosts[0]))
     assert writer.lives
     assert hosts[0].daemon is not None
     hosts[0].daemon.signal(signal.SIGSTOP)
@@ -294,3 +300,75 @@ def test_who_leaves_in_good_order_is_waited_for_by_nobody(hosts: list[Host], vol
     daemon.end()
     assert _move(hosts[1], volume) < LEASE / 2
     eventually(lambda: not hosts[0].processes("cluster.guard"))
+
+
+def _use(host: Host, volume: str, chance: random.Random, ended: threading.Event) -> None:
+    """Have the volume, and write, whenever that is allowed, as a user would who doesn't look."""
+    while not ended.is_set():
+        assert host.daemon is not None
+        try:
+            _repair(host, network=False)
+            path = host.daemon.ask("mount", volume)
+        except Refused:
+            ended.wait(0.3)
+            continue
+        writer = host.write(path, contained=chance.random() < 0.5)
+        end = time.monotonic() + chance.uniform(3, LEASE)
+        while writer.lives and time.monotonic() < end and not ended.is_set():
+            time.sleep(0.05)
+        writer.end()
+        with contextlib.suppress(Refused):
+            host.daemon.ask("unmount", volume)
+
+
+def _trouble(world: World, host: Host, kind: str, seconds: float) -> None:
+    """Let something be broken for a while."""
+    daemon = host.daemon
+    assert daemon is not None
+    breaks = {
+        "network": lambda: host.plug(up=False),
+        "etcd": lambda: _signal(host.processes("etcd --name"), signal.SIGSTOP),
+        "database": world.database.freeze,
+        "guard": lambda: _signal(host.processes("cluster.guard"), signal.SIGKILL),
+        "killed": lambda: daemon.signal(signal.SIGKILL),
+        "stopped": lambda: daemon.signal(signal.SIGSTOP),
+    }
+    with contextlib.suppress(ProcessLookupError):
+        breaks[kind]()
+    time.sleep(seconds)
+    host.plug(up=True)
+    world.database.thaw()
+    with contextlib.suppress(ProcessLookupError):
+        _signal(host.processes("etcd --name"), signal.SIGCONT)
+        daemon.signal(signal.SIGCONT)
+
+
+def _signal(processes: list[int], number: int) -> None:
+    for each in processes:
+        os.kill(each, number)
+
+
+@pytest.mark.parametrize("seed", [6, 21])
+def test_whatever_breaks_nobody_writes_beside_another(
+    world: World, hosts: list[Host], volume: str, seed: int
+) -> None:
+    chance, ended = random.Random(seed), threading.Event()
+    kinds = ("network", "network", "etcd", "database", "guard", "killed", "stopped")
+    threads = [
+        threading.Thread(target=_use, args=(host, volume, random.Random(seed), ended))
+        for host in hosts
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        end = time.monotonic() + 6 * LEASE
+        while time.monotonic() < end:
+            kind, host = chance.choice(kinds), chance.choice(hosts)
+            _trouble(world, host, kind, chance.uniform(1, 1.2 * LEASE))
+            time.sleep(chance.uniform(0, LEASE / 3))
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join(6 * LEASE)
+    wrote = {writer.name[:5] for writer in world.writers if writer.acknowledged()}
+    assert len(wrote) > 1

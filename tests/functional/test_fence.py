@@ -105,6 +105,7 @@ def test_all_use_ends(host: Host) -> None:
     done = host.fence()
     assert (done.returncode, done.stderr) == (0, "")
     assert host.mounted() == []
+    assert os.listdir(host.tree) == [], "what a container would write into instead"
     for name, each in found.items():
         each.wait(10)
         assert each.returncode in (-9, 137), name
@@ -137,6 +138,14 @@ def test_what_is_mounted_over_itself_goes_too(host: Host, tree: Path) -> None:
     assert len(host.mounted()) > 4
     assert host.fence().returncode == 0
     assert host.mounted() == []
+
+
+def test_a_mount_point_with_files_of_its_own_is_kept(host: Host, tree: Path) -> None:
+    (tree / "beside").mkdir()
+    (tree / "beside" / "file").touch()
+    host.run("mount", "--bind", str(tree.parent / "data" / "volume"), str(tree / "beside"))
+    assert host.fence().returncode == 0
+    assert os.listdir(tree / "beside") == ["file"]
 
 
 def test_nothing_to_do_is_done(host: Host) -> None:

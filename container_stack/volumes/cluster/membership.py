@@ -19,6 +19,8 @@ LOG = logging.getLogger(__name__)
 
 #: Seconds between two looks at the clock.
 PAUSE = 0.1
+#: Seconds between two looks at the guard.
+STEP = 0.5
 
 
 class _State(enum.Enum):
@@ -144,11 +146,15 @@ class Membership:
     # The first thread ----------------------------------------------------------------------
 
     def _live(self) -> None:
-        pause = 0.0
-        while not self._ended.wait(pause):
+        due = 0.0
+        while not self._ended.wait(STEP):
+            if clock.now() < due:
+                self._keep_guard()
+                continue
             done = self._beat()
             joined = self._state is _State.IN
             pause = self._times.renew if done and joined else self._times.request / 2
+            due = clock.now() + pause
 
     def _beat(self) -> bool:
         """Renew the lease, or get one, and tell whether that was possible."""
@@ -167,6 +173,13 @@ class Membership:
             LOG.exception("The lease of node %(node)s", {"node": self.node_id})
             self._note(exc)
         return False
+
+    def _keep_guard(self) -> None:
+        try:
+            self._guard.ensure()
+        except (exceptions.ContainerStackError, OSError) as exc:
+            # Then the lease isn't renewed either.
+            self._note(exc)
 
     def _note(self, exc: Exception) -> None:
         if str(exc) != self._why:
