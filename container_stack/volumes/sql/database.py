@@ -61,15 +61,18 @@ class Database:
         except _TROUBLE as error:
             raise self._gone(error) from error
 
-    def write(self, work: Callable[[Connection], T]) -> T:
+    def write(self, work: Callable[[Connection], T], *, lasting: bool = True) -> T:
         """Return what some work in a transaction gave; it may be done anew after a deadlock.
 
         Of results it may use ``rowcount`` and ``fetchall()`` alone.
 
+        :param lasting: False for what isn't so any more after a restart of this host; SQLite
+            doesn't wait for the disk then.
+
         :raises DBDuplicateEntry: (of oslo.db) something is taken; nothing was changed.
         """
         try:
-            done: T = _repeated(self._once)(work)
+            done: T = _repeated(self._once)(work, lasting)
             return done
         except db_exceptions.DBDuplicateEntry:
             raise
@@ -89,12 +92,12 @@ class Database:
         """Let go of all connections."""
         self.engine.dispose()
 
-    def _once(self, work: Callable[[Connection], T]) -> T:
+    def _once(self, work: Callable[[Connection], T], lasting: bool) -> T:
         if self._quick is None:
             with self.engine.begin() as connection:
                 return work(connection)
         try:
-            with self._quick.transaction() as own:
+            with self._quick.transaction(lasting=lasting) as own:
                 return work(own)
         except sqlite3.IntegrityError as error:
             raise db_exceptions.DBDuplicateEntry(inner_exception=error) from error

@@ -82,7 +82,7 @@ class Happenings(registry.Registry):
             for sample in samples
         ]
         if taken:
-            self._database.write(lambda connection: _add_samples(connection, taken))
+            self._database.write(lambda connection: _add_samples(connection, taken), lasting=False)
 
     def samples(
         self, volume_id: str, *, since: datetime.datetime | None = None, limit: int = 500

@@ -52,7 +52,8 @@ class Journal:
             if not rows:
                 return
             try:
-                self._database.write(lambda connection: connection.execute(self._insert, rows))
+                insert = lambda connection: connection.execute(self._insert, rows)  # noqa: E731
+                self._database.write(insert, lasting=False)
             except BaseException:
                 with self._lock:
                     self._rows = collections.deque([*rows, *self._rows], maxlen=MOST)

@@ -38,12 +38,15 @@ class Quick:
             lent.close()
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator["Connection"]:
+    def transaction(self, *, lasting: bool = True) -> Iterator["Connection"]:
         """Give a connection on which all statements are one transaction.
 
+        :param lasting: outlives a power cut, for which the disk is waited; else only all crashes
+            of programs.
         :raises sqlite3.Error: as it comes; nothing was changed.
         """
         with self.connection() as connection:
+            connection.plain(f"PRAGMA synchronous = {'FULL' if lasting else 'NORMAL'}")
             # At once, so that the lock is waited for: a reader that comes to write is refused it.
             connection.plain("BEGIN IMMEDIATE")
             try:

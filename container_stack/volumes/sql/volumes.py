@@ -30,6 +30,8 @@ _CLAIM = (
 )
 #: What isn't so any more when a node owns a volume no more.
 _UNUSED: dict[str, Any] = {"attached_on": "", "device_path": "", "mount_paths": "[]"}
+#: What is only said of volumes in use, or measured anew.
+_PASSING = {"device_path", "mount_paths", "last_scan"}
 _RELEASE = (
     sa.update(_VOLUMES)
     .where(_VOLUMES.c.id == _WHICH, _VOLUMES.c.attached_on == _OWNER)
@@ -89,7 +91,7 @@ class Volumes(registry.Registry):
             return volume
 
         try:
-            return self._database.write(work)
+            return self._database.write(work, lasting=not _PASSING & row.keys())
         except db_exceptions.DBDuplicateEntry as error:
             raise exceptions.AlreadyExists("The volume's new name is taken.") from error
 
@@ -114,11 +116,12 @@ class Volumes(registry.Registry):
                 raise exceptions.Busy(f"Volume is attached on {volume.attached_on}.")
             return volume
 
-        return self._database.write(work)
+        return self._database.write(work, lasting=False)
 
     def release(self, volume_id: str, node_id: str) -> None:
         values = {"which": volume_id, "owner": node_id}
-        self._database.write(lambda connection: connection.execute(_RELEASE, values))
+        release = lambda connection: connection.execute(_RELEASE, values)  # noqa: E731
+        self._database.write(release, lasting=False)
 
     def release_all(self, node_id: str) -> Sequence[str]:
         def work(connection: database.Connection) -> Sequence[str]:
