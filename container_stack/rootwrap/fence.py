@@ -22,7 +22,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 #: Seconds that it tries; in the second half servers that hang aren't waited for.
 PATIENCE = 4.0
@@ -149,6 +149,9 @@ def _users(mounts: list[Mount]) -> list[int]:
     """Return the processes that are in the way."""
     here = os.readlink("/proc/self/ns/mnt")
     paths = tuple(f"{mount.path}/" for mount in mounts)
+    devices: dict[str, list[Mount]] = {}
+    for mount in mounts:
+        devices.setdefault(mount.device, []).append(mount)
     spaces: dict[str, bool] = {}
     found = []
     for process in _processes():
@@ -160,15 +163,15 @@ def _users(mounts: list[Mount]) -> list[int]:
             used = any(f"{each}/".startswith(paths) for each in _files(process))
         else:
             if space not in spaces:
-                spaces[space] = _outlived(mounts, table(process))
+                spaces[space] = any(
+                    each.outlives(mount)
+                    for each in table(process)
+                    for mount in devices.get(each.device, ())
+                )
             used = spaces[space]
         if used:
             found.append(int(process))
     return found
-
-
-def _outlived(mounts: Iterable[Mount], by: Iterable[Mount]) -> bool:
-    return any(each.outlives(mount) for each in by for mount in mounts)
 
 
 def _processes() -> Iterator[str]:
