@@ -134,6 +134,8 @@ def _server(application: Application, listening: socket.socket, lanes: "_Lanes")
         max_request_header_size=LARGEST_HEADER,
         # It is noticed while a request is answered that its sender has gone.
         channel_request_lookahead=1,
+        # A list of many volumes stays in memory; only what is larger goes to a file.
+        outbuf_overflow=2**23,
         log_socket_errors=False,
     )
     # Head and body of an answer leave together: half the work where threads wait for each other.
