@@ -46,8 +46,9 @@ section_bench-smoke() { "$VENV/bin/python" -m benchmarks --smoke; }
 section_demo() { tools/run-demo.sh; }
 
 section_examples() {
-    # A third party's distribution: installed, so that its entry point is found, but not in the venv.
-    pip_install "${OFFLINE[@]}" --target "$RUN/examples" "$(copy_source examples/storage_backend)" || return
+    # Third parties' distributions: installed, so that their entry points are found, but not in the venv.
+    pip_install "${OFFLINE[@]}" --target "$RUN/examples" "$(copy_source examples/storage_backend)" \
+        "$(copy_source examples/volume_backend)" || return
     PYTHONPATH=$RUN/examples run_pytest examples examples
 }
 

@@ -119,7 +119,7 @@ class Subvolumes:
         :raises Busy: it is mounted; nothing was changed.
         """
         self._existing(name)
-        mount_points.refuse_bound(name)
+        mount_points.refuse_bound(self._path(name))
         new, old = self._path(_NEW + name), self._path(_OLD + name)
         with contextlib.ExitStack() as undo:
             self._fill(
@@ -140,7 +140,7 @@ class Subvolumes:
 
         :raises Busy: it is mounted.
         """
-        mount_points.refuse_bound(name)
+        mount_points.refuse_bound(self._path(name))
         for path in (self._path(_NEW + name), self._path(name)):
             self._remove(path)
 
@@ -158,7 +158,7 @@ class Subvolumes:
         :raises Busy: somebody uses it.
         """
         there = mounts.at(path)
-        if there is None or mount_points.is_of(there, name):
+        if there is None or mount_points.is_of(there, self._path(name)):
             self._points.unmount(path)
 
     def send(self, name: str, stream: str, *, since: str = "") -> None:

@@ -60,11 +60,10 @@ class MountPoints:
         :param source: ``<state_dir>/backends/<name>/volumes/<id>``.
         :raises Busy: something else is mounted there.
         """
-        volume_id = os.path.basename(source)
         self.mount(
             commands.MOUNT_DIRECTORY,
             path,
-            lambda mount: is_of(mount, volume_id) and mount.read_only == read_only,
+            lambda mount: os.path.samefile(path, source) and mount.read_only == read_only,
             access="ro" if read_only else "rw",
             source=source,
         )
@@ -113,18 +112,22 @@ class MountPoints:
                 ) from None
 
 
-def is_of(mount: mounts.Mount, volume_id: str) -> bool:
-    """Tell whether this is a mount of a volume that is a directory."""
-    return mount.root.endswith(f"/volumes/{volume_id}")
+def is_of(mount: mounts.Mount, source: str) -> bool:
+    """Tell whether this is a mount of a volume that is a directory in a file system."""
+    return mount.root.endswith(f"/volumes/{os.path.basename(source)}")
 
 
-def refuse_bound(volume_id: str) -> None:
+def refuse_bound(source: str) -> None:
     """Refuse what needs a volume, which is a directory, that nobody has mounted.
 
     :raises Busy: naming where it is mounted.
     """
-    for mount in mounts.table():
-        if is_of(mount, volume_id):
+    table, own = mounts.table(), mounts.resolve(source)
+    # It may be a file system as a whole, too.
+    numbers = {mount.number for mount in table if mount.path == own and mount.root == "/"}
+    for mount in table:
+        whole = mount.number in numbers and mount.root == "/"
+        if mount.path != own and (whole or is_of(mount, source)):
             raise exceptions.Busy(f"The volume is mounted at {mount.path}; unmount it first.")
 
 

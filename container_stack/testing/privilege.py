@@ -26,6 +26,10 @@ def make_executor(
     directory = state_dir.with_name(state_dir.name + ".rootwrap")
     scripts = str(Path(sys.executable).parent)
     config.install(directory, drivers, str(state_dir), scripts)
+    if more:
+        lines = "\n".join(command.filter(str(state_dir), scripts) for command in more)
+        own = directory / "rootwrap.d" / "own.filters"
+        own.write_text(f"[Filters]\n{lines}\n", encoding="utf-8")
     daemon = (
         sys.executable,
         "-m",
