@@ -221,6 +221,8 @@ def live_and_die(path, kind, action, steps):
 
 
 def killed_at(world, action, steps):
+    # A fork must find no thread of the registry's, and nothing that SQLite has open.
+    world.close()
     context = multiprocessing.get_context("fork")
     child = context.Process(target=live_and_die, args=(world.path, world.kind, action, steps))
     child.start()

@@ -98,8 +98,8 @@ class World:
         return World(self.path, self.kind, self.shared, node_id=node_id)
 
     def close(self) -> None:
-        for each in self._opened:
-            each.close()
+        while self._opened:
+            self._opened.pop().close()
 
     def mounted(self) -> list[str]:
         """Return what is mounted, wherever."""
