@@ -49,7 +49,9 @@ def main() -> None:
     except OSError as exc:
         # Its file's name is a tenant's.
         kind = _ERRORS.get(exc.errno or 0, exceptions.ServiceUnavailable)
-        sys.exit(f"{kind.__name__}: {os.strerror(exc.errno or errno.EIO)}")
+        cure = ": root must be able to change it, so export it with rw,no_root_squash"
+        said = os.strerror(exc.errno or errno.EIO)
+        sys.exit(f"{kind.__name__}: {said}{cure * (kind is exceptions.HostNotReady)}.")
     sys.stdout.write(said)
 
 

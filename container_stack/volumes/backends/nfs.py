@@ -206,8 +206,9 @@ class NFS(backend.Backend, backend.Snapshots, backend.Restoring):
 
 
 def _is_of(mount: mounts.Mount, volume_id: str) -> bool:
-    """Tell whether a mount is of a volume, which the end of its path on the server says."""
-    return mount.root.endswith(f"/{volume_id}/data")
+    """Tell whether a mount is of a volume, which the end of its path says: NFS calls it source."""
+    path = mount.source if mount.kind.startswith("nfs") else mount.root
+    return path.endswith(f"/{volume_id}/data")
 
 
 def _bracketed(server: str) -> str:
