@@ -11,6 +11,8 @@ from container_stack.rootwrap import commands, executor
 
 #: Seconds to wait for one who looks into a device just made or unmounted, such as udev.
 _PATIENCE = 3.0
+#: LVM counts a volume's extents in 32 bits.
+_MOST_EXTENTS = 2**32
 
 Volumes = dict[str, lvm_report.LogicalVolume]
 
@@ -115,12 +117,14 @@ class VolumeGroup:
         return storage.Capacity(group.size, group.free, promised)
 
     def check_space(self, size: int) -> None:
-        """Refuse a thin volume that its pool could never hold.
+        """Refuse a thin volume that its pool could never hold, and one that LVM can't count.
 
         It may promise more than the pool has left. A thick one LVM itself refuses.
 
         :raises NoSpace: naming both figures.
         """
+        if size >= _MOST_EXTENTS * (self._extent or self.report().extent):
+            raise exceptions.NoSpace(f"No volume group has the {size} bytes wanted.")
         if self.thin_pool and size > (most := self.capacity().total):
             raise exceptions.NoSpace(
                 f"{self.thin_pool} has {most} bytes, fewer than the {size} wanted."

@@ -380,3 +380,22 @@ class TestLoop:
                 action()
         assert made.list() == [one]
         made.delete(one)
+
+    def test_device_of_before_a_restart_of_the_host_is_not_taken_for_its_own(
+        self, options, monkeypatch
+    ):
+        made, one, two = pooled.Loop(options), new_id(), new_id()
+        for each in (one, two):
+            made.create(each, model.Spec(size=SIZE))
+        before = made.attach(one)
+        made._storage.deactivate(one)  # as the kernel does
+        path = f"{options.executor.state_dir}/mounts/loop/two"
+        monkeypatch.setattr(pooled, "_boot", lambda: "another")
+        assert made.attach(two) == before
+        made.mount(two, path)
+        assert made.usage(one).used == 0 < made.usage(two).used
+        with pytest.raises(exceptions.NotSupported):
+            made.stats(one)
+        made.unmount(two, path)
+        for each in (one, two):
+            made.delete(each)

@@ -115,8 +115,9 @@ class Pooled(
         device = self._storage.activate(self._find(volume_id).id)
         note = self._note(volume_id)
         if note.get("device") != device:
+            since = block_stats.read(device)
             self._notes.write(
-                volume_id, {**note, "device": device, "since": block_stats.read(device)}
+                volume_id, {**note, "device": device, "since": since, "boot": _boot()}
             )
         return device
 
@@ -215,7 +216,10 @@ class Pooled(
             self._storage.deactivate(name)
 
     def _note(self, volume_id: str) -> records.Record:
-        return self._notes.read(volume_id) or {}
+        note = self._notes.read(volume_id) or {}
+        if note.get("boot") != _boot():  # the host was started anew: nothing is attached
+            note.pop("device", None)
+        return note
 
     def _mounted_usage(self, volume_id: str) -> model.Usage | None:
         device = self._note(volume_id).get("device")
@@ -254,6 +258,11 @@ class LVM(Pooled):
             volume_group=options.settings.get("volume_group"),
             thin_pool=options.settings.get("thin_pool") or None,
         )
+
+
+def _boot() -> str:
+    with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as file:
+        return file.read().strip()
 
 
 def _turn(volume: storage.Volume) -> int:
