@@ -123,7 +123,7 @@ def to_volume(row: Sequence[Any]) -> model.Volume:
         name=row[2],
         spec=_to_spec(row[3], row[4]),
         created_at=to_moment(row[5]),
-        labels={} if row[6] == "{}" else json.loads(row[6]),
+        labels={} if row[6] == "{}" else dict(_to_labels(row[6])),
         source=model.Source(parent, seed) if parent or seed else _NO_SOURCE,
         read_only=bool(row[9]),
         state=_to_state(row[10]),
@@ -147,7 +147,13 @@ def _to_state(number: int) -> model.State:
 
 def _to_spec(text: str, labels: str) -> model.Spec:
     plain = _to_plain_spec(text)
-    return plain if labels == "{}" else dataclasses.replace(plain, labels=json.loads(labels))
+    return plain if labels == "{}" else dataclasses.replace(plain, labels=dict(_to_labels(labels)))
+
+
+@functools.lru_cache(1024)
+def _to_labels(text: str) -> Mapping[str, str]:
+    found: Mapping[str, str] = json.loads(text)
+    return found
 
 
 @functools.lru_cache(1024)
