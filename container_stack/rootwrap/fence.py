@@ -108,18 +108,25 @@ def table(process: str) -> list[Mount]:
 def _mount(fields: list[str], parent: list[str] | None) -> Mount:
     path = _unescape(fields[4])
     if parent is None:
-        return Mount(fields[2], _unescape(fields[3]), path)
+        return Mount(fields[2], _root(fields), path)
     root, above = _unescape(parent[3]), _unescape(parent[4])
     # What is unmounted goes from the peers and slaves of what it was mounted in.
     tags = [each.partition(":") for each in parent[6 : parent.index("-")]]
     return Mount(
         device=fields[2],
-        root=_unescape(fields[3]),
+        root=_root(fields),
         path=path,
         place=os.path.normpath(f"{root}/{os.path.relpath(path, above)}"),
         told=next((number for kind, _colon, number in tags if kind == "shared"), ""),
         heard=frozenset(number for kind, _colon, number in tags if kind in ("shared", "master")),
     )
+
+
+def _root(fields: list[str]) -> str:
+    kind, source = fields[fields.index("-") + 1 :][:2]
+    if kind.startswith("nfs"):  # which has every part of it for a root, and says more of its source
+        return "/" + _unescape(source).partition(":/")[2]
+    return _unescape(fields[3])
 
 
 def _unescape(text: str) -> str:

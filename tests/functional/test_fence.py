@@ -182,6 +182,16 @@ def test_a_mount_outlives_another_that_shows_as_much() -> None:
     assert not fence.Mount("8:2", "/volumes/1", "/x").outlives(volume)
 
 
+def test_volumes_of_one_nfs_server_are_told_apart() -> None:
+    line = "59 29 0:41 / /mounts/a rw - nfs4 [fd00::1]:/all{} rw"
+    there, one, two = (
+        fence._mount(line.format(part).split(" "), None) for part in ("", "/1/data", "/2/data")
+    )
+    assert one.outlives(one)
+    assert not there.outlives(one)
+    assert not two.outlives(one)
+
+
 def test_what_cant_end_keeps_its_volume_mounted(host: Host, tree: Path) -> None:
     """So that it is found again. Here the one in the way is who runs the command."""
     again = '"$2" -m container_stack.rootwrap.fence "$0"'

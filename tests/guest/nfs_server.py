@@ -56,7 +56,8 @@ class Server:
         self._mountd = subprocess.Popen(words, stdout=subprocess.DEVNULL)
         end = time.monotonic() + 60
         while "mountd" not in Path(f"/proc/{self._mountd.pid}/comm").read_text(encoding="utf-8"):
-            assert self._mountd.poll() is None and time.monotonic() < end, "NFS doesn't start"
+            assert self._mountd.poll() is None, "NFS doesn't start"
+            assert time.monotonic() < end, "NFS takes too long to start"
             time.sleep(0.05)
 
     @property
