@@ -189,6 +189,8 @@ class Subvolumes:
 
         :raises InvalidRequest: the file holds no whole stream, or not that of one subvolume.
         """
+        if self.exists(name):
+            return
         box = os.path.join(self._inbox, name)
         self._empty(box)
         os.mkdir(box, mode=0o700)

@@ -180,3 +180,25 @@ class SnapshotContract(volume_world.VolumeFixtures):
                 made.restore(volume, snapshot)
         assert world.read(one) == "kept"
         assert world.backend.list() == [one]
+
+    def test_sent_snapshot_is_received_as_it_was(self, world: World) -> None:
+        made, one = world.sending(), world.create()
+        first, second, copy, later = (str(uuid.uuid4()) for _ in range(4))
+        streams = os.path.join(world.options.executor.state_dir, "streams")
+        whole, change = (os.path.join(streams, str(uuid.uuid4())) for _ in range(2))
+        world.write(one, "first")
+        world.snapshots().snapshot(one, first, read_only=True)
+        world.write(one, "second")
+        world.snapshots().snapshot(one, second, read_only=True)
+        made.send(first, whole)
+        made.send(second, change, since=first)
+        with pytest.raises(exceptions.AlreadyExists):
+            made.send(first, whole)
+        made.receive(copy, whole, MEDIUM)
+        made.receive(copy, whole, MEDIUM)
+        made.receive(later, change, MEDIUM)
+        assert (world.read(copy), world.read(later)) == ("first", "second")
+        os.truncate(whole, os.stat(whole).st_size // 2)
+        with pytest.raises(exceptions.InvalidRequest):
+            made.receive(str(uuid.uuid4()), whole, MEDIUM)
+        assert world.again().list() == sorted([one, first, second, copy, later])

@@ -24,6 +24,7 @@ BlockBackend = backend.BlockBackend
 Snapshots = backend.Snapshots
 Growing = backend.Growing
 Restoring = backend.Restoring
+Sending = backend.Sending
 Open = Callable[[Options], Backend]
 
 
@@ -113,6 +114,12 @@ class World:
         """Return the backend as one that restores; skip what needs it otherwise."""
         if not isinstance(self.backend, Restoring):
             pytest.skip("the backend doesn't claim to restore")
+        return self.backend
+
+    def sending(self) -> Sending:
+        """Return the backend as one whose snapshots travel; skip what needs it otherwise."""
+        if not isinstance(self.backend, Sending):
+            pytest.skip("the backend doesn't claim to send")
         return self.backend
 
     def blocks(self) -> BlockBackend:
