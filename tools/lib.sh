@@ -150,7 +150,7 @@ group_ends() {
 # --- packages and Python ----------------------------------------------------------------------
 
 declare -A PACKAGE=(
-    [python3-venv]="python3 python3-venv" [dockerd]="docker.io iptables" [sudo]=sudo [ip]=iproute2
+    [python3-venv]="python3 python3-venv" [dockerd]="docker.io iptables" [docker]=docker.io [sudo]=sudo [ip]=iproute2
     [busybox-static]=busybox-static
     [mkfs.xfs]=xfsprogs [mkfs.ext4]=e2fsprogs [mkfs.btrfs]=btrfs-progs [lvm]=lvm2 [losetup]=mount
     [smbclient]=smbclient [pgrep]=procps [shellcheck]=shellcheck [mmdebstrap]=mmdebstrap
@@ -158,7 +158,7 @@ declare -A PACKAGE=(
     [patchelf]=patchelf [tgtd]=tgt [iscsi-inq]=libiscsi-bin
     [memcached]=memcached [gcc]="gcc libc6-dev" [etcd]=etcd-server
     [docker-registry]=docker-registry [sshd]=openssh-server [curl]=curl
-    [postgresql]=postgresql [faketime]=faketime
+    [postgresql]=postgresql [faketime]=faketime [chromium]=chromium
 )
 
 # need_commands COMMAND...: install by one apt-get call what is missing, and start no service.

@@ -67,6 +67,7 @@ class Listen:
     """Where the REST API is served to other hosts, always over TLS.
 
     :param token_file: file whose first line a client must know.
+    :param readable: what the web page shows is for everybody.
     """
 
     address: str
@@ -74,6 +75,7 @@ class Listen:
     cert: str
     key: str
     token_file: str
+    readable: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

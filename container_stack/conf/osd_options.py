@@ -213,4 +213,11 @@ LISTEN: tuple[Option, ...] = (
         "File whose first line, of at least 16 characters, is the token that clients send.",
         _path,
     ),
+    Option(
+        "readable",
+        "false",
+        "Show what the web page shows without the token, too: volumes with their labels, usage, "
+        "nodes, events. For a network in which everybody may know that; changes always need it.",
+        _flag,
+    ),
 )

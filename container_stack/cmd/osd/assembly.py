@@ -183,7 +183,14 @@ class Daemon:
                 threads=self.settings.threads,
                 slow_threads=self.settings.threads,
                 cluster_id=self.settings.cluster.clusterid if self.settings.cluster else "",
-                tcp=rest.Tcp(tcp.address, tcp.port, tcp.cert, tcp.key, state.token(tcp.token_file))
+                tcp=rest.Tcp(
+                    tcp.address,
+                    tcp.port,
+                    tcp.cert,
+                    tcp.key,
+                    state.token(tcp.token_file),
+                    tcp.readable,
+                )
                 if tcp
                 else None,
             ),

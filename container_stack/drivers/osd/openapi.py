@@ -84,6 +84,7 @@ _PARAMETERS: dict[str, Schema] = {
     "Limit": {"type": "integer", "minimum": 0, "maximum": 999999999},
     "SnapID": _ID,
     "id": {"type": "array", "items": _WORD},
+    "Hours": {"type": "integer", "minimum": 0, "maximum": 999999999},
 }
 
 
@@ -171,7 +172,20 @@ def _volumes(base: str, snapshots: str, era: int) -> Schema:
 
 
 _EVENTS = _operation("What happened", {}, query=("VolumeID", "After", "Limit"), errors=(404,))
+_FILE = {"schema": _WORD}
+_FILES: Schema = {f"text/{kind}; charset=utf-8": _FILE for kind in ("html", "css", "javascript")}
+_NONE = {"description": "There is none", "content": {_TEXT: _FILE}}
 _SELF = {"get": {"summary": "This document", "responses": {"200": {"description": "It"}}}}
+
+
+def _page(*path: str) -> Schema:
+    return {
+        "get": {
+            "summary": "The web page",
+            "parameters": [_parameter(name, "path", True) for name in path],
+            "responses": {"200": {"description": "A file", "content": _FILES}, "404": _NONE},
+        }
+    }
 
 
 def _document(title: str, paths: Schema) -> Schema:
@@ -182,8 +196,10 @@ def _document(title: str, paths: Schema) -> Schema:
     }
 
 
-def _get(summary: str, *errors: int, path: tuple[str, ...] = ()) -> Schema:
-    return {"get": _operation(summary, {}, path=path, errors=errors)}
+def _get(
+    summary: str, *errors: int, path: tuple[str, ...] = (), query: tuple[str, ...] = ()
+) -> Schema:
+    return {"get": _operation(summary, {}, path=path, query=query, errors=errors)}
 
 
 DRIVER = _document(
@@ -219,6 +235,17 @@ CLUSTER = _document(
             **_get("Drivers"),
             "post": _operation("Add a driver", {}, body=_DRIVER),
         },
+        "/v1/drivers/{driver}/volumes": _get(
+            "Volumes of a driver", 404, path=("driver",), query=("After", "Limit")
+        ),
+        "/v1/drivers/{driver}/volumes/{volume_id}/samples": _get(
+            "Usage over time", 404, path=("driver", "volume_id"), query=("Hours",)
+        ),
+        "/v1/nodes": _get("The nodes"),
+        "/v1/alerts": _get("Standing alerts"),
+        "/v1/activity": _get("What this node's volumes have done so far"),
+        "/": _page(),
+        "/page/{name}": _page("name"),
         "/v1/events": {"get": _EVENTS},
     },
 )

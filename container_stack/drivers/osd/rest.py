@@ -12,11 +12,11 @@ import socket
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self
 
-from container_stack.drivers.osd import api, cluster, drivers, servers, tls
+from container_stack.drivers.osd import api, cluster, drivers, figures, pages, servers, tls
 from container_stack.volumes import ownership, registry, service
 
 #: Of a path that reads, which reads from devices or servers all the same.
-_SLOW = ("/usage/", "/usedsize/", "/stats/", "/metrics")
+_SLOW = ("/usage/", "/usedsize/", "/stats/", "/metrics", "/activity")
 #: The socket behind TLS: the daemon's own, for nobody else.
 _INNER_MODE = 0o600
 
@@ -27,6 +27,7 @@ class Tcp:
 
     :param certificate: path of a PEM file with its chain; ``key`` of its private key.
     :param token: that clients bring as ``Authorization: Bearer TOKEN``.
+    :param readable: show without it what the web page shows.
     """
 
     host: str
@@ -34,6 +35,7 @@ class Tcp:
     certificate: str
     key: str
     token: str = dataclasses.field(repr=False)
+    readable: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -84,7 +86,8 @@ class Rest:
             f"/driver/{name}": api.driver(each, remembered, self._nodes)
             for name, each in services.items()
         }
-        self.applications["/cluster"] = api.nodes(self._nodes, known, more or {})
+        shown = {**pages.routes(), **figures.routes(services, self._nodes)}
+        self.applications["/cluster"] = api.nodes(self._nodes, known, {**shown, **(more or {})})
         self._undo = contextlib.ExitStack()
         self._front: tls.Front | None = None
 
@@ -128,7 +131,7 @@ class Rest:
 
     def _server(self, application: servers.Application, path: str) -> servers.Server:
         return servers.Server(
-            application,
+            Local(application),
             path,
             group=self._settings.group,
             threads=self._settings.threads,
@@ -139,7 +142,11 @@ class Rest:
 
     def _serve_tcp(self, tcp: Tcp, undo: contextlib.ExitStack) -> None:
         inner = servers.Server(
-            tls.Guard(Below(self.applications), tcp.token),
+            tls.Guard(
+                Below(self.applications),
+                tcp.token,
+                pages.is_readable if tcp.readable else pages.is_public,
+            ),
             os.path.join(self._settings.state_dir, "cluster", "tls.sock"),
             mode=_INNER_MODE,
             threads=self._settings.threads,
@@ -152,8 +159,27 @@ class Rest:
         self._front = front
 
 
+class Local:
+    """A WSGI application that a browser may only read.
+
+    Who tunnels a socket to his browser would let every site that he visits send requests there,
+    without a token. Browsers say of all that change something where it comes from.
+    """
+
+    def __init__(self, application: servers.Application) -> None:
+        self._application = application
+
+    def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        """Answer as WSGI wants it."""
+        if "HTTP_ORIGIN" not in environ:
+            return self._application(environ, start)
+        text = b"Browsers may only read here.\n"
+        start("403 Forbidden", [("Content-Type", "text/plain; charset=utf-8")])
+        return [text]
+
+
 class Below:
-    """Several WSGI applications, each below a path of its own."""
+    """Several WSGI applications, each below a path of its own; / leads to the web page."""
 
     def __init__(self, applications: Mapping[str, servers.Application]) -> None:
         self._applications = applications
@@ -161,6 +187,9 @@ class Below:
     def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         """Answer as WSGI wants it."""
         path = environ["PATH_INFO"]
+        if path == "/":
+            start("302 Found", [("Location", "/cluster/"), ("Content-Length", "0")])
+            return []
         for base, application in list(self._applications.items()):
             if path.startswith(base + "/"):
                 environ["SCRIPT_NAME"] = environ.get("SCRIPT_NAME", "") + base

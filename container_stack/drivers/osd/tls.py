@@ -27,20 +27,32 @@ class Guard:
     """A WSGI application behind a token: ``Authorization: Bearer TOKEN``.
 
     :param token: not empty.
+    :param is_open: tells of a method and path whether everybody may have it.
     """
 
-    def __init__(self, application: servers.Application, token: str) -> None:
+    def __init__(
+        self,
+        application: servers.Application,
+        token: str,
+        is_open: Callable[[str, str], bool] = lambda method, path: False,
+    ) -> None:
         if not token:
             raise exceptions.InvalidRequest("TCP needs a token that isn't empty.")
         self._application = application
         self._token = token.encode()
+        self._is_open = is_open
 
     def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         """Answer as WSGI wants it."""
         kind, _, given = str(environ.get("HTTP_AUTHORIZATION", "")).partition(" ")
         # WSGI's texts are bytes, as Latin-1.
         known = hmac.compare_digest(given.strip().encode("latin-1", "replace"), self._token)
-        if kind.lower() == "bearer" and known:
+        if kind.lower() == "bearer":
+            allowed = known
+        else:
+            # Who brings a token is told when it is wrong, even where none is needed.
+            allowed = self._is_open(environ["REQUEST_METHOD"], environ["PATH_INFO"])
+        if allowed:
             return self._application(environ, start)
         text = b"Unauthorized: a token is needed.\n"
         headers = [
