@@ -167,6 +167,23 @@ def test_an_image_goes_to_an_array_and_back(place: Path, samba_image: str) -> No
     assert len(results(ended)) == 11
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="an engine of its own needs root")
+def test_a_volume_goes_through_containers(place: Path, samba_image: str) -> None:
+    ended = run(place, "--image", samba_image, system="osd")
+    assert ended.returncode == 0, ended.stderr
+    assert set(results(ended).values()) == {"ok"}
+    assert len(results(ended)) == 14
+    assert list(place.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="making a user needs root")
+def test_open_storage_is_shown_to_root_only(place: Path, samba_image: str) -> None:
+    with normal_user(sudo=True) as user:
+        ended = run(place, "--image", samba_image, user=tuple(user), system="osd")
+    assert ended.returncode == 1
+    assert "run it as root" in ended.stderr
+
+
 def test_an_unknown_system_is_refused(place: Path) -> None:
     ended = run(place, system="cinder")
     assert ended.returncode == 1

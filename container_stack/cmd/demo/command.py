@@ -5,6 +5,7 @@ import argparse
 import contextlib
 import dataclasses
 import importlib
+import os
 import signal
 from collections.abc import Iterable
 from typing import Any, Protocol
@@ -17,7 +18,9 @@ from container_stack.cmd.demo import steps
 from container_stack.shares import image
 
 #: Systems with a demo, each a module here, in the order of their walks.
-SYSTEMS = ("manila", "glance")
+SYSTEMS = ("manila", "glance", "osd")
+#: Those that only root can be shown.
+ROOTS = ("osd",)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -46,9 +49,10 @@ class Demo(exit_code.ExitCode, lister.Lister):
     """Use each system as its service does, and leave nothing behind.
 
     manila: a share is made, used, extended and cut off. glance: an image goes to a simulated
-    Datera array and back, and is cloned. Runs as root or as a user with sudo. Progress goes to
-    standard error, the table of steps to standard output. The exit code isn't zero if any step
-    went otherwise than promised.
+    Datera array and back, and is cloned. osd: a volume goes through containers, is snapshotted,
+    cloned and grown, and outlives its daemon. Runs as root or, but for osd, as a user with sudo.
+    Progress goes to standard error, the table of steps to standard output. The exit code isn't zero
+    if any step went otherwise than promised.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -57,7 +61,7 @@ class Demo(exit_code.ExitCode, lister.Lister):
             "systems",
             nargs="*",
             metavar="SYSTEM",
-            help=f"which systems to show, of {', '.join(SYSTEMS)}; default: all",
+            help=f"which systems to show, of {', '.join(SYSTEMS)}; default: all that this user may",
         )
         parser.add_argument(
             "--keep",
@@ -78,7 +82,7 @@ class Demo(exit_code.ExitCode, lister.Lister):
             image=parsed_args.image,
             keep=parsed_args.keep,
         )
-        walks = [_walk(name) for name in parsed_args.systems or SYSTEMS]
+        walks = [_walk(name) for name in parsed_args.systems or _all()]
         taken = steps.Steps(self.app.stderr)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, taken.stop)
@@ -100,6 +104,10 @@ def _run(walks: Iterable[Walk], taken: steps.Steps) -> int:
     return 130 if taken.stopped else int(taken.failed)
 
 
+def _all() -> list[str]:
+    return [name for name in SYSTEMS if os.geteuid() == 0 or name not in ROOTS]
+
+
 def _walk(name: str) -> type[Walk]:
     """Import late: every command's module is imported at every start, and few need a service."""
     if name not in SYSTEMS:
@@ -110,7 +118,7 @@ def _walk(name: str) -> type[Walk]:
         module = importlib.import_module(f"container_stack.cmd.demo.{name}")
     except ModuleNotFoundError as exc:
         raise exceptions.HostNotReady(
-            f"The demo needs {exc.name}: pip install 'container-stack[manila,glance,demo]'."
+            f"The demo needs {exc.name}: pip install 'container-stack[manila,glance,osd,demo]'."
         ) from exc
     found: type[Walk] = module.Walk
     return found

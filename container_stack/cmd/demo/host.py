@@ -70,10 +70,13 @@ def leftovers(engine: containers.Engine, owner: str, state_dir: str, subnet: str
         for each in engine.list_networks()
         if any(each_subnet.cidr == subnet for each_subnet in each.subnets)
     ]
-    found += [f"mount {each.path}" for each in mounts.below(state_dir)]
-    found += [f"loop device {name}" for name in _loop_devices(mounts.resolve(state_dir))]
-    found += [f"file {path}" for path in _files(state_dir)]
-    return found
+    return [*found, *kept_open(state_dir), *(f"file {path}" for path in _files(state_dir))]
+
+
+def kept_open(state_dir: str) -> list[str]:
+    """Return what the kernel still has of a directory's files."""
+    found = [f"mount {each.path}" for each in mounts.below(state_dir)]
+    return found + [f"loop device {name}" for name in _loop_devices(mounts.resolve(state_dir))]
 
 
 def _loop_devices(state_dir: str) -> Iterator[str]:

@@ -7,8 +7,9 @@ It sends what the original's client sent, so that it works with the original's d
 import http.client
 import json
 import socket
+import time
 import urllib.parse
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from container_stack import exceptions
@@ -83,6 +84,23 @@ class Client:
         if isinstance(exc, TimeoutError):
             return f"The daemon at {self._path} didn't answer in {self._timeout:g} s."
         return f"The daemon at {self._path} doesn't answer: {exc or type(exc).__name__}."
+
+
+def wait_for(path: str, ended: Callable[[], int | None], patience: float = PATIENCE) -> None:
+    """Wait until a daemon that was just started answers at a socket.
+
+    :param ended: tells whether it has ended: not None.
+    :raises ServiceUnavailable: it has, or doesn't answer.
+    """
+    end = time.monotonic() + patience
+    while True:
+        try:
+            Client(path, PATIENCE).call("GET", "/v1/drivers")
+            return
+        except exceptions.ServiceUnavailable:
+            if ended() is not None or time.monotonic() > end:
+                raise
+        time.sleep(0.05)
 
 
 class _Connection(http.client.HTTPConnection):
