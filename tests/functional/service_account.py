@@ -79,7 +79,7 @@ class Account:
         assert shipped.read_text() == commands.filters(self._driver)
         state = str(self.state)
         more = "".join(f"{each.filter(state)}\n" for each in self._more)
-        shipped.write_text(commands.filters(self._driver, state) + more)
+        shipped.write_text(commands.filters(self._driver, state, str(DAEMON.parent)) + more)
         draft = self.config.parent / "sudoers"
         draft.write_text(config.sudoers(self.name, str(DAEMON), str(self.config.parent)))
         subprocess.run(["visudo", "-c", "-f", draft], check=True, capture_output=True)

@@ -194,7 +194,7 @@ class NFS(backend.Backend, backend.Snapshots, backend.Restoring):
             "server": {"source": f"{self._server}:/"},
             "path": {"source": f"nas:{self._path}"},
             "version": {"options": f"soft,vers={options.settings.get('version') or 4}"},
-            "wait": {"options": self._options.partition(",")[0]},
+            "wait": {"options": f"{options.settings.get('wait') or 'soft'},vers=4"},
         }
         for setting, values in texts.items():
             try:
