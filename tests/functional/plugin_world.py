@@ -28,7 +28,8 @@ NODE = "cstest-node"
 #: Run before dockerd, in a mount namespace of its own: $1 is where it looks for plugins' sockets,
 #: $2 for their specifications.
 ENTER = """\
-mount --make-rshared / && mkdir -p /run/docker/plugins "$1" "$2" && mount --bind "$1" /run/docker/plugins &&
+mount --make-rshared / && mkdir -p /run/docker/plugins "$1" "$2" &&
+mount --bind "$1" /run/docker/plugins &&
 mount -t tmpfs cstest /etc/docker && mkdir /etc/docker/plugins &&
 mount --bind "$2" /etc/docker/plugins && shift 2 && exec "$@"
 """
