@@ -46,7 +46,7 @@ def _inspect(made: osd.Daemon) -> harness.Claim:
         request = own.request("GET", f"/v1/volumes/{ids[number]}")
         answer, end = own.raw(request), time.monotonic() + seconds
         for count in itertools.count(1):
-            if own.raw(request) != answer:
+            if not own.again(request, answer):
                 raise RuntimeError("The volume has changed.")
             if time.monotonic() > end:
                 return count

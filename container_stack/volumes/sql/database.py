@@ -72,7 +72,9 @@ class Database:
         :raises DBDuplicateEntry: (of oslo.db) something is taken; nothing was changed.
         """
         try:
-            done: T = _repeated(self._once)(work, lasting)
+            if self._quick is not None:
+                return self._quickly(self._quick, work, lasting)
+            done: T = _repeated(self._once)(work)
             return done
         except db_exceptions.DBDuplicateEntry:
             raise
@@ -92,13 +94,14 @@ class Database:
         """Let go of all connections."""
         self.engine.dispose()
 
-    def _once(self, work: Callable[[Connection], T], lasting: bool) -> T:
-        if self._quick is None:
-            with self.engine.begin() as connection:
-                return work(connection)
+    def _once(self, work: Callable[[Connection], T]) -> T:
+        with self.engine.begin() as connection:
+            return work(connection)
+
+    def _quickly(self, own: quick.Quick, work: Callable[[Connection], T], lasting: bool) -> T:
         try:
-            with self._quick.transaction(lasting=lasting) as own:
-                return work(own)
+            with own.transaction(lasting=lasting) as connection:
+                return work(connection)
         except sqlite3.IntegrityError as error:
             raise db_exceptions.DBDuplicateEntry(inner_exception=error) from error
 

@@ -72,7 +72,11 @@ def reading(engine: sa.Engine) -> sa.Engine:
 
 
 def _sqlite(patience: float) -> dict[str, Any]:
-    return {"connect_args": {"timeout": patience, "check_same_thread": False}}
+    return {
+        # Whoever lends a connection ends his transaction himself.
+        "pool_reset_on_return": None,
+        "connect_args": {"timeout": patience, "check_same_thread": False},
+    }
 
 
 def _mysql(patience: float) -> dict[str, Any]:

@@ -51,10 +51,9 @@ class Quick:
             connection.plain("BEGIN IMMEDIATE")
             try:
                 yield connection
-            except BaseException:
-                connection.plain("ROLLBACK")
-                raise
-            connection.plain("COMMIT")
+                connection.plain("COMMIT")
+            finally:
+                connection.roll_back()
 
 
 class Connection:
@@ -69,6 +68,11 @@ class Connection:
     def plain(self, text: str) -> None:
         """Run what is no statement of SQLAlchemy's."""
         self._connection.execute(text)
+
+    def roll_back(self) -> None:
+        """Undo a transaction that is under way; SQLite itself ends some, as on a full disk."""
+        if self._connection.in_transaction:
+            self.plain("ROLLBACK")
 
     def execute(
         self, statement: sa.Executable, parameters: Parameters | Sequence[Parameters] = ()

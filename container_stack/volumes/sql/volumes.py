@@ -22,6 +22,11 @@ _ONE = sa.select(_VOLUMES).where(_VOLUMES.c.id == _WHICH)
 _NAMED = sa.select(_VOLUMES).where(
     _VOLUMES.c.driver == sa.bindparam("of"), _VOLUMES.c.name == sa.bindparam("called")
 )
+_CHILDREN = (
+    sa.select(_VOLUMES)
+    .where(_VOLUMES.c.driver == sa.bindparam("of"), _VOLUMES.c.parent == _WHICH)
+    .order_by(_VOLUMES.c.name)
+)
 _ADD = rows.inserting(_VOLUMES)
 _CLAIM = (
     sa.update(_VOLUMES)
@@ -72,11 +77,17 @@ class Volumes(registry.Registry):
         return _only(self._database.fetch(_NAMED, {"of": driver, "called": name}))
 
     def list(self, driver: str, query: model.Query = model.EVERYTHING) -> list[model.Volume]:
-        found = map(rows.to_volume, self._database.read(_select(driver, query)))
+        found = map(rows.to_volume, self._select(driver, query))
         if not (query.labels or query.config_labels):
             return [*found]
         wanted = (volume for volume in found if _has_labels(volume, query))
         return [*itertools.islice(wanted, query.limit or None)]
+
+    def _select(self, driver: str, query: model.Query) -> Sequence[Any]:
+        if query.parents and query == model.Query(parents=query.parents[:1]):
+            # Whoever deletes a volume asks this.
+            return self._database.fetch(_CHILDREN, {"of": driver, "which": query.parents[0]})
+        return self._database.read(_select(driver, query))
 
     def update(
         self, volume_id: str, *, fence: int | None = None, **changes: object
