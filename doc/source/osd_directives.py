@@ -4,7 +4,7 @@
 from docutils import nodes, statemachine
 from docutils.parsers import rst
 from sphinx import application
-from sphinx.ext.autodoc import mock
+from sphinx.ext import autodoc
 
 from container_stack import plugins
 from container_stack.conf import osd_options
@@ -31,7 +31,7 @@ class Backends(rst.Directive):
         """Return the list."""
         lines = []
         for name in plugins.names(plugins.VOLUME_BACKENDS):
-            with mock.mock(["boto3", "botocore"]):
+            with autodoc.mock(["boto3", "botocore"]):
                 settings = plugins.load(plugins.VOLUME_BACKENDS, name).SETTINGS or {}
             lines.append(f"``{name}``")
             for key, text in settings.items():

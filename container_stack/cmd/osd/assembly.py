@@ -19,7 +19,6 @@ from container_stack.drivers.osd import metrics, rest
 from container_stack.host import containers, propagation
 from container_stack.rootwrap import executor
 from container_stack.volumes import backend, ownership, registry, service, sql
-from container_stack.volumes.cluster import opening
 
 LOG = logging.getLogger(__name__)
 
@@ -123,6 +122,9 @@ class Daemon:
         cluster = self.settings.cluster
         if cluster is None:
             return ownership.Alone(self._registry, self.settings.node_id)
+        # Imported late: it brings much that a host alone doesn't need.
+        from container_stack.volumes.cluster import opening
+
         place = opening.Place(
             cluster.nodeid,
             self.state_dir,
