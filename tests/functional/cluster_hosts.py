@@ -36,6 +36,8 @@ NET = "10.77.0"
 DATABASE = f"{NET}.100"
 HERE = Path(__file__).parent
 _CLONE_NEWNET = 0x40000000
+#: Its address is given, for one that it takes from its ports changes with them.
+_BRIDGE = ("br0", "address", "02:00:0a:4d:00:64", "type", "bridge")
 #: Where the wall clock of a daemon is made to jump, and nothing else of it.
 _FAKETIME = "/usr/lib/*/faketime/libfaketime.so.1"
 
@@ -101,8 +103,11 @@ class Daemon:
         """
         with self._lock:
             assert self._process.stdin is not None
-            self._process.stdin.write(json.dumps([do, *words]).encode() + b"\n")
-            self._process.stdin.flush()
+            try:
+                self._process.stdin.write(json.dumps([do, *words]).encode() + b"\n")
+                self._process.stdin.flush()
+            except BrokenPipeError as exc:
+                raise Refused("the daemon has ended", "EOFError") from exc
             answer = self._read()
         if "error" in answer:
             raise Refused(answer["error"], answer["kind"])
@@ -326,7 +331,7 @@ class World:
         self.writers: list[Writer] = []
         self.switch = Space("--net")
         inside = self.switch.words("--net")
-        _run(*inside, "ip", "link", "add", "br0", "type", "bridge")
+        _run(*inside, "ip", "link", "add", *_BRIDGE)
         _run(*inside, "ip", "address", "add", f"{DATABASE}/24", "dev", "br0")
         _run(*inside, "ip", "link", "set", "br0", "up")
         # What is asked, or started, in this thread is in the hosts' network.

@@ -288,6 +288,7 @@ def test_a_wall_clock_that_jumps_changes_nothing(
     hosts[0].plug(up=False)
     _move(hosts[1], volume)
     assert not writer.lives
+    daemon.end()
 
 
 def test_who_leaves_in_good_order_is_waited_for_by_nobody(hosts: list[Host], volume: str) -> None:
