@@ -43,7 +43,7 @@ complete -c osd -f -a '(__osd)'
 """,
 }
 GLOBAL = ("--json", "--daemon", "--file", "--driver", "--state-dir", "--help", "--version")
-WORDS = ("driver", "cluster", "completion", "help", "version")
+WORDS = ("driver", "cluster", "top", "completion", "help", "version")
 
 
 def candidates(
@@ -62,7 +62,8 @@ def candidates(
         found = list(SCRIPTS)
     else:
         known = rooms.get(before[0], rooms[""])
-        found = list(_within(known, before[1:], last, f"{driver_dir}/{before[0]}.sock"))
+        within = before if before[0] == "top" else before[1:]
+        found = list(_within(known, within, last, f"{driver_dir}/{before[0]}.sock"))
     yield from (each for each in found if each.startswith(last))
 
 

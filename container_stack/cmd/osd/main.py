@@ -16,6 +16,7 @@ from container_stack.cmd.osd import (
     drivers,
     more,
     output,
+    top,
     volumes,
 )
 from container_stack.conf import osd_options
@@ -26,6 +27,7 @@ STATE_DIR_VARIABLE = "OSD_STATE_DIR"
 ROOMS: Mapping[str, Sequence[arguments.Command]] = {
     "driver": drivers.COMMANDS,
     "cluster": cluster.COMMANDS,
+    "top": (top.COMMAND,),
     "": (*volumes.COMMANDS, *more.COMMANDS),
 }
 _SHORT = {"d": "driver", "c": "cluster", "h": "help"}
@@ -95,6 +97,7 @@ def _epilog() -> str:
         "commands:",
         "  driver, d        list, add",
         "  cluster, c       " + ", ".join(each.name for each in cluster.COMMANDS),
+        "  top              " + top.COMMAND.help,
         "  completion       bash, zsh, fish",
         "  version          print the version",
         "  help, h          this, or `help COMMAND`",
@@ -133,13 +136,15 @@ def _command(args: argparse.Namespace, printer: output.Printer) -> None:
         found = completion.candidates(rest, _places(args)[0], dict(ROOMS))
         printer.write("\n".join(found))
     else:
-        _run(room, rest, args, printer)
+        # It is the only one in its room.
+        _run(room, ["top", *rest] if room == "top" else rest, args, printer)
 
 
 def _help(rest: Sequence[str], printer: output.Printer) -> None:
     named = [_named(room, rest[-1]) for room in ROOMS] if rest else []
     found = next((each for each in named if each), None)
-    printer.write((_command_parser("DRIVER", found) if found else _parser()).format_help().rstrip())
+    room = "top" if found is top.COMMAND else "DRIVER"
+    printer.write((_command_parser(room, found) if found else _parser()).format_help().rstrip())
 
 
 def _completion(rest: Sequence[str], printer: output.Printer) -> None:
@@ -175,7 +180,9 @@ def _named(room: str, word: str) -> arguments.Command | None:
 
 def _command_parser(room: str, command: arguments.Command) -> argparse.ArgumentParser:
     parser = arguments.Parser(
-        prog=f"osd {room} {command.name}", description=command.help, allow_abbrev=False
+        prog=f"osd {room} {command.name}".replace("top top", "top"),
+        description=command.help,
+        allow_abbrev=False,
     )
     parser.add_argument("--json", action="store_true", help="output in JSON")
     command.add(parser)
