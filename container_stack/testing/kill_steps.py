@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Actions that are killed, or fail, at each of their steps in turn.
 
-A step is a privileged command, its return, or a change to a file below the state directory.
+A step is a privileged command, its return, a request over HTTP, or a change to a file below the
+state directory.
 """
 
 import os
@@ -15,18 +16,22 @@ from typing import Any
 from container_stack import exceptions
 from container_stack.rootwrap import executor
 
-_CHANGES = {"os.rename", "os.remove", "os.truncate", "fcntl.ioctl"}
+_CHANGES = {"os.rename", "os.remove", "os.truncate", "fcntl.ioctl", "http.client.send"}
 
 
-def kills(runner: executor.Executor, action: Callable[[], object]) -> Iterator[int]:
+def kills(
+    runner: executor.Executor, action: Callable[[], object], *, every: int = 1
+) -> Iterator[int]:
     """Kill an action, in a process of its own, at its first step, then at its second, and so on.
 
     Yields the step's number after each kill; ends when the action survived to its end.
+
+    :param every: kill at each n-th step alone, where steps take long.
     """
     step = 1
     while _killed_at(runner, action, step):
         yield step
-        step += 1
+        step += every
     assert step > 2, "the action has no steps to be killed at"
 
 

@@ -23,9 +23,20 @@ STEP = 16 * MIB
 class CrashContract(volume_world.VolumeFixtures):
     """What every backend must survive. It has privileged commands, or changes files."""
 
+    #: Each how many-th step is the one to be killed at; more where steps take long.
+    EVERY = 1
+
+    def kills(self, world: World, action: Action, *, start: bool = True) -> Iterator[int]:
+        """Yield the kills of an action; after each a backend has been started anew."""
+        runner = world.options.executor
+        for step in kill_steps.kills(runner, lambda: action(world.again()), every=self.EVERY):
+            if start:
+                world.again()
+            yield step
+
     def test_killed_create_leaves_a_volume_or_nothing(self, world: World) -> None:
         one = str(uuid.uuid4())
-        for step in kills(world, lambda made: made.create(one, SPEC)):
+        for step in self.kills(world, lambda made: made.create(one, SPEC)):
             if world.backend.list():
                 world.write(one, f"{step}")
                 assert world.read(one) == f"{step}"
@@ -34,7 +45,7 @@ class CrashContract(volume_world.VolumeFixtures):
 
     def test_create_needs_no_start_after_a_killed_one(self, world: World) -> None:
         one = str(uuid.uuid4())
-        for _step in kills(world, lambda made: made.create(one, SPEC), start=False):
+        for _step in self.kills(world, lambda made: made.create(one, SPEC), start=False):
             world.backend.create(one, SPEC)
             world.write(one, "kept")
             world.backend.delete(one)
@@ -42,7 +53,7 @@ class CrashContract(volume_world.VolumeFixtures):
     def test_killed_delete_leaves_a_volume_or_nothing(self, world: World) -> None:
         one = world.create()
         world.write(one, "kept")
-        for _step in kills(world, lambda made: made.delete(one)):
+        for _step in self.kills(world, lambda made: made.delete(one)):
             if world.backend.list():
                 assert world.read(one) == "kept"
             else:
@@ -52,7 +63,7 @@ class CrashContract(volume_world.VolumeFixtures):
     def test_killed_mount_and_unmount_are_repeated(self, world: World) -> None:
         one, path = world.create(), world.place()
         world.write(one, "kept")
-        for _step in kills(world, lambda made: _use(made, one, path)):
+        for _step in self.kills(world, lambda made: _use(made, one, path)):
             world.mount(one, path)
             world.unmount(one, path)
             assert world.read(one) == "kept"
@@ -61,7 +72,7 @@ class CrashContract(volume_world.VolumeFixtures):
         snapshots, one, then = world.snapshots(), world.create(), str(uuid.uuid4())
         with world.mounted(one) as path:
             (path / "text").write_text("before", encoding="utf-8")
-            for step in kills(world, lambda made: _snapshot(made, one, then)):
+            for step in self.kills(world, lambda made: _snapshot(made, one, then)):
                 kill_steps.write_within(path / "text", f"after {step}")
                 if then in world.backend.list():
                     assert world.read(then) == "before"
@@ -73,7 +84,7 @@ class CrashContract(volume_world.VolumeFixtures):
     def test_killed_growth_leaves_the_old_or_the_new_size(self, world: World) -> None:
         growing, one, size = world.growing(), world.create(), SMALL
         world.write(one, "kept")
-        for _step in kills(world, lambda made: _grow(made, one, size + STEP)):  # noqa: B023
+        for _step in self.kills(world, lambda made: _grow(made, one, size + STEP)):  # noqa: B023
             size += STEP
             growing.grow(one, size)
             assert world.read(one) == "kept"
@@ -83,7 +94,7 @@ class CrashContract(volume_world.VolumeFixtures):
         world.write(one, "before")
         world.snapshots().snapshot(one, then, read_only=True)
         world.write(one, "after")
-        for _step in kills(world, lambda made: _restore(made, one, then)):
+        for _step in self.kills(world, lambda made: _restore(made, one, then)):
             assert world.read(one) in ("before", "after")
             assert world.backend.list() == sorted([one, then])
             restoring.restore(one, then)
@@ -101,14 +112,6 @@ class CrashContract(volume_world.VolumeFixtures):
         while kill_steps.fails_at(runner, step, lambda: _snapshot(world.backend, one, then)):
             assert world.backend.list() == [one]
             step += 1
-
-
-def kills(world: World, action: Action, *, start: bool = True) -> Iterator[int]:
-    """Yield the kills of an action; after each a backend has been started anew."""
-    for step in kill_steps.kills(world.options.executor, lambda: action(world.again())):
-        if start:
-            world.again()
-        yield step
 
 
 def _use(made: backend.Backend, volume_id: str, path: str) -> None:
