@@ -115,7 +115,8 @@ function showVolumes() {
 function showNodes(found) {
   at("where").textContent = found.id ? `cluster ${found.id}, node ${found.node_id}` : found.node_id;
   at("nodes").replaceChildren(...found.nodes.map((node) => row([
-    node.Id, NODES[node.Status] || String(node.Status), `${node.Cpu.toFixed(0)} %`,
+    node.Id, NODES[node.Status] || String(node.Status),
+    node.MemTotal ? `${node.Cpu.toFixed(0)} %` : "",
     node.MemTotal ? `${bytes(node.MemUsed)} of ${bytes(node.MemTotal)}` : "", node.MgmtIp])));
 }
 
@@ -130,7 +131,8 @@ function showAlerts(found) {
 
 function showEvents(found) {
   at("events").replaceChildren(...found.map((each) => row([
-    moment(each.timestamp.seconds), each.kind, nameOf(each.volume_id), each.node_id, each.text])));
+    element("span", moment(each.timestamp.seconds)), each.kind, nameOf(each.volume_id),
+    element("span", each.node_id), each.text])));
 }
 
 // Usage over time, with the volume's size as the top if it isn't far away.
@@ -139,7 +141,7 @@ function chart(samples, size, hours) {
   const image = drawn("svg", { viewBox: `0 0 ${width} ${height}`, role: "img" });
   image.append(drawn("title", {}, "Usage over time"));
   const most = Math.max(...samples.map(([, count]) => count), 1);
-  const top = most > size / 4 ? Math.max(size, most) : most * 1.2;
+  const top = most > size / 4 || !samples.length ? Math.max(size, most) : most * 1.2;
   const to = Date.now() / 1000, from = to - hours * 3600;
   const x = (when) => left + (width - left) * Math.max(when - from, 0) / (to - from);
   const y = (count) => (height - bottom) - (height - bottom - 10) * count / top;
@@ -158,17 +160,25 @@ function chart(samples, size, hours) {
       drawn("path", { class: "area", d: `M${x(samples[0][0]).toFixed(1)},${y(0)}L${points.join("L")}L${width},${y(0)}Z` }),
       drawn("path", { class: "line", d: `M${points.join("L")}` }));
   } else {
-    image.append(drawn("text", { x: width / 2, y: height / 2 }, "not measured yet"));
+    image.append(drawn("text", { x: width / 2, y: height / 2 - 14 }, "not measured yet"));
   }
   return image;
 }
 
 async function choose(id) {
   chosen = id;
-  at("actions").replaceChildren();
-  await showDetail();
   showVolumes();
   showActions();
+  try {
+    await showDetail();
+  } catch (error) {
+    tell(error);
+  }
+}
+
+function tell(error) {
+  at("told").textContent = error.status === 401 ? "A token is needed."
+    : error.status ? error.message : "The daemon doesn't answer.";
 }
 
 async function showDetail() {
@@ -182,7 +192,9 @@ async function showDetail() {
     volume.error].filter(Boolean).join(" · ");
   const hours = Number(at("hours").value);
   const path = `v1/drivers/${encodeURIComponent(volume.driver)}/volumes/${volume.id}/samples?Hours=${hours}`;
-  at("chart").replaceChildren(chart(await ask(path), volume.spec.size, hours));
+  const samples = await ask(path);
+  // Another may have been chosen meanwhile.
+  if (chosen === volume.id) at("chart").replaceChildren(chart(samples, volume.spec.size, hours));
 }
 
 // What a token allows --------------------------------------------------------------------------
@@ -251,10 +263,8 @@ async function refresh() {
     await showDetail();
     at("told").textContent = "";
   } catch (error) {
-    at("told").textContent = error.status === 401 ? "A token is needed."
-      : error.status ? error.message : "The daemon doesn't answer.";
+    tell(error);
   }
-  document.body.dataset.refreshed = String(Number(document.body.dataset.refreshed || 0) + 1);
 }
 
 async function enter(event) {
@@ -283,5 +293,5 @@ async function live() {
 at("enter").hidden = !overTCP;
 at("enter").addEventListener("submit", enter);
 at("filter").addEventListener("input", showVolumes);
-at("hours").addEventListener("change", showDetail);
+at("hours").addEventListener("change", () => choose(chosen));
 live();
