@@ -107,4 +107,5 @@ def _make(place: Path, shared: Path) -> Sequence[str]:
 
 def _within(place: Path, shared: Path) -> tuple[str, ...]:
     mounts = (place / "storlets", shared, place / "native", storlet_host.NATIVE)
-    return ("unshare", "--mount", "sh", "-c", _ENTER, "node", *map(str, mounts))
+    unshare = ("unshare", "--mount", "--propagation", "slave")
+    return (*unshare, "sh", "-c", _ENTER, "node", *map(str, mounts))

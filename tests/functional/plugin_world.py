@@ -46,7 +46,7 @@ class PluginDockerd(dockerd.Dockerd):
     def __init__(self, directory: Path, options: Sequence[str] = ()) -> None:
         self.sockets, self.specs = directory / "plugins", directory / "specs"
         entered = ("sh", "-c", ENTER, "sh", str(self.sockets), str(self.specs))
-        private = ("unshare", "--mount", "--propagation", "private", *entered)
+        private = ("unshare", "--mount", "--propagation", "slave", *entered)
         super().__init__(directory, options, private)
 
     def docker(self, *argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
