@@ -37,8 +37,7 @@ class ObjectLocks:
         if not _NAME.fullmatch(name):
             raise exceptions.InvalidRequest(f"{name!r} can't name a lock.")
         path = os.path.join(self._directory, name)
-        os.makedirs(self._directory, mode=0o700, exist_ok=True)
-        fd = lock(path, wait=wait)
+        fd = self._lock(path, wait)
         try:
             yield
         finally:
@@ -46,6 +45,13 @@ class ObjectLocks:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
             os.close(fd)
+
+    def _lock(self, path: str, wait: bool) -> int:
+        try:
+            return lock(path, wait=wait)
+        except FileNotFoundError:
+            os.makedirs(self._directory, mode=0o700, exist_ok=True)
+            return lock(path, wait=wait)
 
     def sweep(self) -> None:
         """Remove the files of locks that nobody holds, below this directory: crashes left them."""

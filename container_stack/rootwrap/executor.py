@@ -25,7 +25,7 @@ from oslo_rootwrap import client as rootwrap_client
 from oslo_rootwrap import cmd as rootwrap_cmd
 
 from container_stack import exceptions
-from container_stack.rootwrap import commands
+from container_stack.rootwrap import commands, deadlines
 
 LOG = logging.getLogger(__name__)
 
@@ -119,7 +119,8 @@ class _Pool:
 
     def __init__(self, helper: tuple[str, ...], size: int) -> None:
         self._free: queue.LifoQueue[_Client] = queue.LifoQueue()
-        self._clients = [_Client(helper) for _ in range(size)]
+        due = deadlines.Deadlines()
+        self._clients = [_Client(helper, due) for _ in range(size)]
         for client in self._clients:
             self._free.put(client)
 
@@ -143,8 +144,9 @@ class _DaemonLostError(Exception):
 class _Client(rootwrap_client.Client):
     """A daemon client with a deadline, which repeats only what may be repeated."""
 
-    def __init__(self, helper: tuple[str, ...]) -> None:
+    def __init__(self, helper: tuple[str, ...], due: deadlines.Deadlines | None = None) -> None:
         super().__init__(helper)
+        self._deadlines = due or deadlines.Deadlines()
         self._guard = threading.Lock()
         self._running: commands.Command | None = None
         self._deadline = 0.0
@@ -203,12 +205,10 @@ class _Client(rootwrap_client.Client):
     def _run_one_command(
         self, proxy: object, cmd: list[str], stdin: str | None
     ) -> tuple[int, str, str]:
-        # The start of a daemon, which was before, doesn't count.
-        timer = threading.Timer(self._deadline, self._kill)
-        timer.daemon = True
-        timer.start()
         try:
-            result: tuple[int, str, str] | None = super()._run_one_command(proxy, cmd, stdin)
+            # The start of a daemon, which was before, doesn't count.
+            with self._deadlines.within(self._deadline, self._kill):
+                result: tuple[int, str, str] | None = super()._run_one_command(proxy, cmd, stdin)
             if result is None:
                 raise EOFError
         except (EOFError, OSError) as exc:
@@ -217,8 +217,6 @@ class _Client(rootwrap_client.Client):
             if self._overran or (seen and not repeatable):
                 raise _DaemonLostError("the daemon went away while the command ran") from exc
             raise
-        finally:
-            timer.cancel()
         return result
 
     def _initialize(self) -> None:

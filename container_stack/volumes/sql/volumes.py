@@ -119,7 +119,8 @@ class Volumes(registry.Registry):
             for rest in _REMOVE_REST:
                 connection.execute(rest, values)
 
-        self._database.write(work)
+        # A row that a power cut brings back says that its volume is to be erased.
+        self._database.write(work, lasting=False)
 
     def claim(self, volume_id: str, node_id: str) -> model.Volume:
         def work(connection: database.Connection) -> model.Volume:
