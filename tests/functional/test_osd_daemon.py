@@ -254,6 +254,15 @@ def test_tcp_wants_tls_and_the_token(daemon: osd_daemon.Daemon) -> None:
     assert requests.get(url, verify=trusted, timeout=60).status_code == 401
     headers = {"Authorization": "Bearer a-long-enough-token"}
     assert requests.get(url, headers=headers, verify=trusted, timeout=60).json() == []
+    page, figures = f"https://127.0.0.1:{port}/", f"https://127.0.0.1:{port}/cluster/v1/drivers"
+    assert "page/osd.js" in requests.get(page, verify=trusted, timeout=60).text
+    assert requests.get(figures, verify=trusted, timeout=60).status_code == 401
+    daemon.stop()
+    daemon.configure(MEMORY, listen={**listen, "readable": True})
+    daemon.start()
+    (found,) = requests.get(figures, verify=trusted, timeout=60).json()
+    assert found["name"] == "memory"
+    assert requests.get(url, verify=trusted, timeout=60).status_code == 401
 
 
 def test_node_is_in_the_registry(daemon: osd_daemon.Daemon) -> None:
