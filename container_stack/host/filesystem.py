@@ -53,7 +53,7 @@ class Filesystems:
     def make(self, device: str, kind: str) -> None:
         """Make an empty file system; refused where xfs or btrfs find an older one."""
         minimum_size(kind)
-        self._executor.run(_MAKE[kind], device=device)
+        self._executor.run(commands.on(device, _MAKE[kind]), device=device)
 
     def renew(self, device: str, kind: str) -> None:
         """Let a copy be mounted beside its original, which carries the same UUID; idempotent."""
@@ -69,7 +69,7 @@ class Filesystems:
         """
         minimum_size(kind)
         self._points.mount(
-            self._mount[kind],
+            commands.on(device, self._mount[kind]),
             path,
             lambda mount: mount.is_of(device) and mount.read_only == read_only,
             access="ro" if read_only else "rw",

@@ -74,7 +74,7 @@ class Resizer:
         if not mounts.of(device):
             self._check_ext4(device)
         try:
-            self._executor.run(commands.GROW_EXT4, device=device)
+            self._executor.run(commands.on(device, commands.GROW_EXT4), device=device)
         except exceptions.CommandFailed as exc:
             if "Permission denied" in exc.stderr:
                 raise exceptions.NotSupported(_EXT4_CURE) from exc
@@ -104,7 +104,7 @@ class Resizer:
 
     def _check_ext4(self, device: str) -> None:
         try:
-            self._executor.run(commands.CHECK_EXT4, device=device)
+            self._executor.run(commands.on(device, commands.CHECK_EXT4), device=device)
         except exceptions.CommandFailed as exc:
             if exc.exit_code != 1:  # 1: errors were corrected
                 raise

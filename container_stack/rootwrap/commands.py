@@ -46,6 +46,7 @@ _KEPT = rf"<state>/backends/{_PLACE}"
 _ROOT = f"{_KEPT}/(?:export|local)"
 _HOST = r"[A-Za-z0-9][A-Za-z0-9-]*(?:\.[A-Za-z0-9-]+)*"
 _WORD = "[A-Za-z0-9_-][A-Za-z0-9._-]*"
+_NITRO = "nvme-Amazon_Elastic_Block_Store_vol[0-9a-f]+"
 _IP4 = r"[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+"
 _IP6 = r"[0-9a-f]*:[0-9a-f:]*"
 
@@ -58,6 +59,8 @@ KINDS: Mapping[str, str] = {
     "btrfs": _KEPT,
     "device": rf"(?:{_LOOP}|{_LV})",
     "digest": "[0-9a-f]{16}",
+    # As udev and Xen show it. What has the letters a to e is somebody else's, such as the root.
+    "ebs": rf"/dev/(?:disk/by-id/{_NITRO}|xvd(?:[f-p]|[bc][a-z]))",
     "export": f"{_KEPT}/export",
     "group": _GROUP,
     "gateway": f"(?:{_IP4}|{_IP6})",
@@ -268,6 +271,30 @@ MOUNT_DIRECTORY = Command(
 )
 
 VOLUMES = (*_KEEP, MOUNT_VOLUME_XFS, MOUNT_VOLUME_EXT4, MOUNT_VOLUME_BTRFS, MOUNT_DIRECTORY)
+
+# What is on a device, and that it is nothing: a crash may leave half of a file system.
+PROBE = Command("probe", "blkid --probe --output value --match-tag TYPE {device:device}")
+WIPE = Command("wipe", "wipefs --quiet --all {device:device}")
+
+# Only a driver that has EBS may touch it.
+_EBS = {
+    command.name: dataclasses.replace(
+        command,
+        name=f"{command.name}_ebs",
+        template=command.template.replace("{device:device}", "{device:ebs}"),
+    )
+    for command in (
+        *(MAKE_XFS, MAKE_EXT4, MOUNT_VOLUME_XFS, MOUNT_VOLUME_EXT4, CHECK_EXT4, GROW_EXT4),
+        *(PROBE, WIPE),
+    )
+}
+EBS = (PROBE, WIPE, *_EBS.values())
+
+
+def on(device: str, command: Command) -> Command:
+    """Return the command that does to this device what the given one does to any of its own."""
+    return _EBS.get(command.name, command) if re.fullmatch(KINDS["ebs"], device) else command
+
 
 # Subvolumes --------------------------------------------------------------------------------
 
@@ -598,7 +625,7 @@ OSD_FENCE = Command("osd_fence", "container-stack-fence {tree:tree}", own=True)
 DRIVERS: Mapping[str, tuple[Command, ...]] = {
     "glance": ATTACH,
     "manila": (*LOOP, *FILESYSTEM, *LVM, *NETWORK),
-    "osd": (*LOOP, *VOLUMES, *LVM, *BTRFS, *NFS, OSD_FENCE),
+    "osd": (*LOOP, *VOLUMES, *LVM, *BTRFS, *NFS, *EBS, OSD_FENCE),
 }
 
 

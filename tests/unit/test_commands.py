@@ -23,6 +23,7 @@ EXAMPLES = {
     "btrfs": f"{STATE}/backends/btrfs",
     "device": "/dev/loop13",
     "digest": "0123456789abcdef",
+    "ebs": "/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_vol049df61146c4d7901",
     "export": f"{STATE}/backends/Far.1/export",
     "gateway": "10.2.3.1",
     "group": "manila_docker_volumes",
@@ -75,6 +76,10 @@ FOREIGN = (
     "/dev/shm/css-snap",
     "/dev/mqueue/cs-volume",
     "/dev/disk/by-id/cs-x",
+    "/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_vol049df61146c4d7901-part1",
+    "/dev/xvda",
+    "/dev/xvda1",
+    "/dev/nvme0n1",
     "/dev//loop1",
     "/dev/./loop1",
     "/dev/vg1/../cs-volume",
@@ -304,6 +309,17 @@ def test_missing_and_unknown_values_are_refused(command):
     for name in values:
         with pytest.raises(exceptions.InvalidRequest, match=name):
             command.argv(STATE, **{key: value for key, value in values.items() if key != name})
+
+
+def test_only_a_driver_that_has_ebs_may_touch_it():
+    loop, disk = EXAMPLES["device"], EXAMPLES["ebs"]
+    assert commands.on(loop, commands.MAKE_XFS) is commands.MAKE_XFS
+    made = commands.on(disk, commands.MAKE_XFS)
+    assert made.argv(STATE, device=disk) == ("mkfs.xfs", "-q", disk)
+    assert made in commands.DRIVERS["osd"]
+    assert not any("ebs" in fields(each).values() for each in commands.DRIVERS["manila"])
+    with pytest.raises(exceptions.InvalidRequest):
+        commands.on(disk, commands.MAKE_BTRFS).argv(STATE, device=disk)
 
 
 BELOW_STATE = {name: each for name, each in COMMANDS.items() if STATE in " ".join(argv(each))}
