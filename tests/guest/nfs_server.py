@@ -13,6 +13,8 @@ import pytest
 ADDRESS = "10.231.77.2"
 #: As clients call it: NFS 4 has one tree, of which the top must be exported, too.
 EXPORT = "/volumes"
+#: Where clients' root is nobody.
+SQUASHED = "/squashed"
 _TOP = "/srv/cstest-nfs"
 _HERE = "10.231.77.1"
 _SPACE, _LINK = "cstest-nfs", "cstest-nfs0"
@@ -28,11 +30,13 @@ _SERVE = f"""
 set -e
 mkdir -p {_TOP} /var/lib/nfs/v4recovery
 mount -t tmpfs top {_TOP}
-mkdir {_TOP}{EXPORT}
+mkdir {_TOP}{EXPORT} {_TOP}{SQUASHED}
 mount -t tmpfs -o mode=755,size="$1" volumes {_TOP}{EXPORT}
+mount -t tmpfs -o mode=755 squashed {_TOP}{SQUASHED}
 mount -t nfsd nfsd /proc/fs/nfsd
 exportfs -o ro,insecure,no_subtree_check,fsid=0 "*:{_TOP}"
-exportfs -o rw,"$2",insecure,no_subtree_check,fsid=77 "*:{_TOP}{EXPORT}"
+exportfs -o rw,no_root_squash,insecure,no_subtree_check,fsid=77 "*:{_TOP}{EXPORT}"
+exportfs -o rw,root_squash,insecure,no_subtree_check,fsid=78 "*:{_TOP}{SQUASHED}"
 rpc.nfsd --no-nfs-version 3 --grace-time 10 --lease-time 10 4
 exec rpc.mountd --foreground --no-nfs-version 3 2>&1
 """
@@ -42,7 +46,7 @@ _END = "rpc.nfsd 0; exportfs -au"
 class Server:
     """A server that exports an empty directory in memory."""
 
-    def __init__(self, size: str, squash: str) -> None:
+    def __init__(self, size: str) -> None:
         for module in ("nfsd", "nfsv4", "veth"):
             _run("modprobe", module)
         _run("ip", "netns", "add", _SPACE)
@@ -52,7 +56,7 @@ class Server:
         self._inside("ip", "link", "set", "eth0", "up")
         self._inside("ip", "link", "set", "lo", "up")
         _run("ip", "link", "set", _LINK, "up")
-        words = ("ip", "netns", "exec", _SPACE, "sh", "-c", _SERVE, "sh", size, squash)
+        words = ("ip", "netns", "exec", _SPACE, "sh", "-c", _SERVE, "sh", size)
         self._mountd = subprocess.Popen(words, stdout=subprocess.DEVNULL)
         end = time.monotonic() + 60
         while "mountd" not in Path(f"/proc/{self._mountd.pid}/comm").read_text(encoding="utf-8"):
@@ -85,9 +89,9 @@ class Server:
 
 
 @contextlib.contextmanager
-def server(size: str = "400m", squash: str = "no_root_squash") -> Iterator[Server]:
+def server(size: str = "400m") -> Iterator[Server]:
     """Have a server for a while."""
-    made = Server(size, squash)
+    made = Server(size)
     try:
         yield made
     finally:

@@ -112,6 +112,18 @@ class TestRemote(_Remote, volume_backend_contract.VolumeBackendContract):
         with pytest.raises(exceptions.HostNotReady, match=nfs_server.ADDRESS):
             world.open(options).start()
 
+    def test_server_that_does_not_trust_root_is_named_with_the_cure(
+        self, world: volume_world.World
+    ) -> None:
+        settings = {**world.options.settings, "path": nfs_server.SQUASHED}
+        directory = world.options.directory.replace("/nfs", "/nfs2")
+        options = dataclasses.replace(world.options, settings=settings, directory=directory)
+        made = world.open(options)
+        made.start()
+        with pytest.raises(exceptions.HostNotReady, match="no_root_squash"):
+            made.create(str(uuid.uuid4()), model.Spec())
+        made.close()
+
 
 class TestRemoteSnapshots(_Remote, volume_abilities_contract.SnapshotContract):
     def test_snapshot_for_which_there_is_no_room_leaves_nothing(
