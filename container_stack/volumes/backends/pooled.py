@@ -101,8 +101,8 @@ class Pooled(
             self._find(volume_id)
             return
         with contextlib.ExitStack() as undo:
-            self._pools[kind].create(volume_id, spec.size, owner=self._owner)
             undo.callback(self._storage.delete, volume_id)
+            self._pools[kind].create(volume_id, spec.size, owner=self._owner)
             self._storage.deactivate(volume_id)
             undo.pop_all()
 
@@ -186,8 +186,14 @@ class Pooled(
         new = volume_id if old.id != volume_id else volume_id + _OTHER
         with contextlib.ExitStack() as undo:
             self._clone(source.id, new, {"turn": str(_turn(old) + 1)}, undo)
-            self._storage.delete(old.id)
             undo.pop_all()
+        try:
+            self._storage.delete(old.id)
+        except exceptions.ContainerStackError:
+            with contextlib.suppress(exceptions.NotFound):  # it went all the same: the new stays
+                self._storage.get(old.id)
+                self._storage.delete(new)
+            raise
         note = self._note(snapshot_id)
         note.pop("device", None)
         self._notes.write(volume_id, note)
@@ -211,8 +217,8 @@ class Pooled(
         with contextlib.ExitStack() as always:
             always.callback(self._storage.delete_snapshot, name)
             self._storage.snapshot(source, name)
-            self._storage.clone(name, name, owner=self._owner, labels=labels)
             undo.callback(self._storage.delete, name)
+            self._storage.clone(name, name, owner=self._owner, labels=labels)
             self._storage.deactivate(name)
 
     def _note(self, volume_id: str) -> records.Record:
