@@ -122,6 +122,8 @@ def refuse_bound(source: str) -> None:
 
     :raises Busy: naming where it is mounted.
     """
+    if not mounts.is_named(os.path.basename(source)):
+        return
     table, own = mounts.table(), mounts.resolve(source)
     # It may be a file system as a whole, too.
     numbers = {mount.number for mount in table if mount.path == own and mount.root == "/"}

@@ -11,6 +11,8 @@ import re
 TABLE = "/proc/self/mountinfo"
 
 _OCTAL = re.compile(r"\\([0-7]{3})")
+#: What stands in the table as it is.
+_PLAIN = re.compile(r"[A-Za-z0-9._-]*")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -74,8 +76,13 @@ def parse(line: str) -> Mount:
 def at(path: str) -> Mount | None:
     """Return the mount on exactly this path, the uppermost if there are several."""
     real = resolve(path)
-    found = [line for line in _lines() if _path(line) == real]
+    found = [line for line in _naming(os.path.basename(real)) if _path(line) == real]
     return parse(found[-1]) if found else None
+
+
+def is_named(name: str) -> bool:
+    """Return False if no path, source or file system's part in the table is called so."""
+    return bool(_naming(name))
 
 
 def paths() -> frozenset[str]:
@@ -120,8 +127,13 @@ def _lines(path: str = TABLE) -> list[str]:
         return file.readlines()
 
 
+def _naming(name: str) -> list[str]:
+    # Of a thousand lines one is wanted: the others needn't be understood.
+    lines = _lines()
+    return [line for line in lines if name in line] if _PLAIN.fullmatch(name) else lines
+
+
 def _path(line: str) -> str:
-    # Of a thousand mounts one is wanted: the others needn't be understood.
     return _unescape(line.split(" ", 5)[4])
 
 

@@ -232,9 +232,13 @@ class Mounting:
         held = self._uses.get(volume_id)
         if held is None:
             return None
+        block = isinstance(self._driver.backend, backend.BlockBackend)
         for path in [path for path, holders in held.paths.items() if not holders]:
             self._driver.backend.unmount(volume_id, path)
-            held = self._uses.put(held.without(path))
+            held = held.without(path)
+            # The record of what was the last goes soon; if not, it is unmounted once more.
+            if block or held.paths or held.attached:
+                self._uses.put(held)
         owned = bool(held.fence)
         if owned and not held.settled and isinstance(self._driver.backend, backend.BlockBackend):
             self._driver.backend.detach(volume_id)

@@ -318,9 +318,10 @@ def test_full_disk_is_told_and_nothing_is_half_written(path: pathlib.Path) -> No
     registry.add(kept)
     pages = sa.text("SELECT page_count FROM pragma_page_count()")
     count = registry._database.read(pages)[0][0]
+    registry.close()  # it connects anew when it is asked again
     sa.event.listen(
         registry._database.engine,
-        "checkout",
+        "connect",
         lambda connection, *_: connection.execute(f"PRAGMA max_page_count = {count}"),
     )
 

@@ -92,6 +92,8 @@ class Database:
 
     def close(self) -> None:
         """Let go of all connections."""
+        if self._quick is not None:
+            self._quick.close()
         self.engine.dispose()
 
     def _once(self, work: Callable[[Connection], T]) -> T:

@@ -7,6 +7,7 @@ alone asks for little else than one row by its key.
 
 import contextlib
 import functools
+import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
@@ -19,23 +20,44 @@ _KNOWN = 256
 
 
 class Quick:
-    """A database; safe under threads, which have a connection of the pool's each."""
+    """A database; safe under threads, which are lent a connection each."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
+        # By process, since a forked child must not use its parent's; and by whether commits wait
+        # for the disk, which is told SQLite once. There are as many as were needed at a time.
+        self._free: dict[tuple[int, bool], list[sqlite3.Connection]] = {}
         self._compiled = functools.lru_cache(_KNOWN)(functools.partial(_Compiled, engine.dialect))
 
     @contextlib.contextmanager
-    def connection(self) -> Iterator["Connection"]:
+    def connection(self, *, lasting: bool = False) -> Iterator["Connection"]:
         """Give a connection on which each statement is a transaction.
 
+        :param lasting: as in :meth:`transaction`.
         :raises sqlite3.Error: as it comes.
         """
-        lent = self._engine.raw_connection()
+        free = self._free.setdefault((os.getpid(), lasting), [])
         try:
-            yield Connection(cast(sqlite3.Connection, lent.driver_connection), self._compiled)
+            lent = free.pop()
+        except IndexError:
+            lent = self._connect(lasting)
+        try:
+            yield Connection(lent, self._compiled)
         finally:
-            lent.close()
+            free.append(lent)
+
+    def close(self) -> None:
+        """Close the connections that nobody uses."""
+        for lasting in (True, False):
+            for each in self._free.pop((os.getpid(), lasting), ()):
+                each.close()
+
+    def _connect(self, lasting: bool) -> sqlite3.Connection:
+        lent = self._engine.raw_connection()
+        made = cast(sqlite3.Connection, lent.driver_connection)
+        lent.detach()
+        made.execute(f"PRAGMA synchronous = {'FULL' if lasting else 'NORMAL'}")
+        return made
 
     @contextlib.contextmanager
     def transaction(self, *, lasting: bool = True) -> Iterator["Connection"]:
@@ -45,8 +67,7 @@ class Quick:
             of programs.
         :raises sqlite3.Error: as it comes; nothing was changed.
         """
-        with self.connection() as connection:
-            connection.plain(f"PRAGMA synchronous = {'FULL' if lasting else 'NORMAL'}")
+        with self.connection(lasting=lasting) as connection:
             # At once, so that the lock is waited for: a reader that comes to write is refused it.
             connection.plain("BEGIN IMMEDIATE")
             try:
