@@ -144,6 +144,7 @@ def ext4_online_grow(*, needed: bool = True) -> Finding:
 
 #: Program to Debian package, for everything in the catalogue of privileged commands.
 PACKAGES: Mapping[str, str] = {
+    "mount.nfs": "nfs-common",
     "btrfs": "btrfs-progs",
     "btrfstune": "btrfs-progs",
     "cp": "coreutils",

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from functional import busybox, dockerd, osd_daemon, plugin_world
+from functional import busybox, dockerd
+from functional.osd import osd_daemon, plugin_world
 
 from container_stack.conf import osd_options
 from container_stack.host import containers, images

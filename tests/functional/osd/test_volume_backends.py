@@ -16,7 +16,7 @@ from container_stack.testing import btrfs_disk, privilege
 from container_stack.volumes import backend, model
 from container_stack.volumes.backends import btrfs, pooled
 
-from . import segments, service_account
+from .. import segments, service_account
 
 pytestmark = pytest.mark.skipif(segments.needs_root, reason="makes file systems, and a user")
 

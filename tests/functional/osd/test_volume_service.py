@@ -15,7 +15,7 @@ from container_stack.testing import btrfs_disk, privilege
 from container_stack.volumes import backend, model, ownership, service, sql
 from container_stack.volumes.backends import btrfs, pooled
 
-from . import segments
+from .. import segments
 
 pytestmark = pytest.mark.skipif(segments.needs_root, reason="makes file systems")
 

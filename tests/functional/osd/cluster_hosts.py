@@ -70,7 +70,7 @@ class Space:
 
 
 class Daemon:
-    """A daemon on a host: :mod:`tests.functional.cluster_node`."""
+    """A daemon on a host: :mod:`tests.functional.osd.cluster_node`."""
 
     def __init__(self, argv: Sequence[str], order: dict[str, Any], log: Path) -> None:
         environment = dict(os.environ)

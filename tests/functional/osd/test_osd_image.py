@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from . import plugin_world, storlet_host
+from .. import storlet_host
+from . import plugin_world
 
-TOOL = Path(__file__).parents[2] / "tools" / "osd-image.sh"
+TOOL = Path(__file__).parents[3] / "tools" / "osd-image.sh"
 #: Where its volumes are, for it and for Docker alike.
 STATE = Path("/var/lib/osd")
 

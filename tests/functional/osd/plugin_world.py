@@ -20,7 +20,7 @@ from container_stack.rootwrap import executor
 from container_stack.testing import memory_volumes
 from container_stack.volumes import backend, ownership, service, sql
 
-from . import busybox, dockerd
+from .. import busybox, dockerd
 
 IMAGE = "cstest-busybox:plugins"
 

@@ -20,7 +20,7 @@ from container_stack.testing import privilege
 from container_stack.volumes import backend, model
 from container_stack.volumes.backends import nfs
 
-from . import segments, service_account
+from .. import segments, service_account
 
 pytestmark = pytest.mark.skipif(segments.needs_root, reason="makes files of all kinds and owners")
 

@@ -17,7 +17,7 @@ from container_stack import exceptions
 from container_stack.testing import lease_contract
 from container_stack.volumes.cluster import etcd, leases
 
-from . import etcd as etcd_servers
+from .. import etcd as etcd_servers
 
 #: Of tests: etcd makes no shorter ones.
 TIMES = leases.Times(etcd.SHORTEST)

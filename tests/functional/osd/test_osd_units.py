@@ -13,7 +13,7 @@ from container_stack.cmd.osd import client
 
 from . import osd_daemon
 
-UNITS = Path(__file__).parents[2] / "etc" / "systemd"
+UNITS = Path(__file__).parents[3] / "etc" / "systemd"
 
 
 def test_systemd_finds_nothing_wrong_with_them(tmp_path: Path) -> None:

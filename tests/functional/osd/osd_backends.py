@@ -10,7 +10,7 @@ from container_stack.testing import memory_volumes
 _CLASSES = {
     "memory": "container_stack.testing.memory_volumes:MemoryVolumes",
     "memory_block": "container_stack.testing.memory_volumes:MemoryBlocks",
-    "moody": "functional.osd_backends:Moody",
+    "moody": "functional.osd.osd_backends:Moody",
 }
 
 
@@ -40,4 +40,4 @@ def register(directory: Path) -> str:
     (metadata / "entry_points.txt").write_text(
         f"[container_stack.volume_backends]\n{points}\n", encoding="utf-8"
     )
-    return f"{directory}:{Path(__file__).parents[1]}"
+    return f"{directory}:{Path(__file__).parents[2]}"

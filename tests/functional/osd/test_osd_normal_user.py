@@ -12,7 +12,8 @@ import pytest
 
 from container_stack.host import mounts
 
-from . import normal_user, osd_daemon, segments, service_account
+from .. import normal_user, segments, service_account
+from . import osd_daemon
 
 pytestmark = pytest.mark.skipif(segments.needs_root, reason="makes a user and a rule for sudo")
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from contract import ec2_world
 
-from . import segments, service_account
+from .. import segments, service_account
 
 pytestmark = pytest.mark.skipif(segments.needs_root, reason="makes a user and a rule for sudo")
 
