@@ -17,6 +17,7 @@ lets ``$`` match before a final newline. So patterns hold no comma (a literal on
 """
 
 import dataclasses
+import functools
 import re
 import string
 from collections.abc import Mapping
@@ -154,8 +155,10 @@ class Command:
         return word
 
 
-def _fields(word: str) -> list[tuple[str, str]]:
-    return [(name, kind or "") for _, name, kind, _ in string.Formatter().parse(word) if name]
+@functools.cache
+def _fields(word: str) -> tuple[tuple[str, str], ...]:
+    parsed = string.Formatter().parse(word)
+    return tuple((name, kind or "") for _, name, kind, _ in parsed if name)
 
 
 def _pattern(word: str, state_dir: str) -> str:
@@ -167,6 +170,7 @@ def _pattern(word: str, state_dir: str) -> str:
     return "".join(parts)
 
 
+@functools.lru_cache(1024)
 def _shape(kind: str, state_dir: str) -> str:
     if not _STATE_DIR.fullmatch(state_dir) or "/.." in state_dir:
         raise exceptions.InvalidRequest(

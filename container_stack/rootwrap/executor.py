@@ -82,7 +82,8 @@ class Executor:
         """
         argv = command.argv(self.state_dir, **values)
         deadline = command.deadline if timeout is None else timeout
-        LOG.debug("Running %(command)s", {"command": shlex.join(argv)})
+        if LOG.isEnabledFor(logging.DEBUG):
+            LOG.debug("Running %(command)s", {"command": shlex.join(argv)})
         with self._pool(command.long).client() as client:
             code, out, err = client.call(command, argv, deadline)
         if code in (rootwrap_cmd.RC_UNAUTHORIZED, rootwrap_cmd.RC_NOEXECFOUND) and not err:

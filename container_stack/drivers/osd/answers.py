@@ -4,7 +4,7 @@
 import contextlib
 import logging
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import falcon
 
@@ -30,6 +30,11 @@ class Refused(exceptions.ContainerStackError):
 def put(response: falcon.Response, answer: forms.Json) -> None:
     """Answer with JSON."""
     response.data = forms.encode(answer)
+
+
+def put_list(response: falcon.Response, answer: Iterable[forms.Json]) -> None:
+    """Answer with a JSON list, which may be long."""
+    response.data = forms.encode_list(answer)
 
 
 def say(response: falcon.Response, status: str, text: str) -> None:

@@ -2,8 +2,9 @@
 """The contract of those who put answers into the words of a release: seed and later."""
 
 import datetime
+import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from container_stack.drivers.osd import body
@@ -12,6 +13,8 @@ from container_stack.volumes import model
 Json = Any
 
 _encoder = json.JSONEncoder(separators=(",", ":"))
+#: Of a long list, what is made and encoded at a time.
+_PIECE = 200
 
 
 class Form(Protocol):
@@ -42,6 +45,18 @@ class Form(Protocol):
 def encode(answer: Json) -> bytes:
     """Return an answer's JSON, with the end of line that Go's encoder writes."""
     return _encoder.encode(answer).encode() + b"\n"
+
+
+def encode_list(answers: Iterable[Json]) -> bytes:
+    """Return a list's JSON; of what it is made of there is little at a time.
+
+    Ten thousand volumes as dictionaries would keep the garbage collector busy.
+    """
+    rest = iter(answers)
+    pieces = []
+    while piece := [*itertools.islice(rest, _PIECE)]:
+        pieces.append(_encoder.encode(piece)[1:-1])
+    return f"[{','.join(pieces)}]\n".encode()
 
 
 def alerts(found: Sequence[model.Alert]) -> Json:

@@ -37,7 +37,7 @@ class Resource:
 
     def _list(self, response: falcon.Response, query: model.Query | None) -> None:
         found = self._service.list(query) if query is not None else []
-        answers.put(response, [self._form.volume(each) for each in found])
+        answers.put_list(response, map(self._form.volume, found))
 
 
 class Volumes(Resource):
