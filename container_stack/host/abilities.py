@@ -144,7 +144,7 @@ def ext4_online_grow(*, needed: bool = True) -> Finding:
 
 #: Program to Debian package, for everything in the catalogue of privileged commands.
 PACKAGES: Mapping[str, str] = {
-    "mount.nfs": "nfs-common",
+    "blkid": "util-linux",
     "btrfs": "btrfs-progs",
     "btrfstune": "btrfs-progs",
     "cp": "coreutils",
@@ -157,10 +157,12 @@ PACKAGES: Mapping[str, str] = {
     "mkfs.ext4": "e2fsprogs",
     "mkfs.xfs": "xfsprogs",
     "mount": "mount",
+    "mount.nfs": "nfs-common",
     "nsenter": "util-linux",
     "ovs-vsctl": "openvswitch-switch",
     "resize2fs": "e2fsprogs",
     "umount": "mount",
+    "wipefs": "util-linux",
     "xfs_growfs": "xfsprogs",
 }
 

@@ -16,7 +16,7 @@ from container_stack.testing import privilege
 from container_stack.volumes.cluster import ending
 
 from .. import service_account
-from .conftest import MakeSpec
+from ..conftest import MakeSpec
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 
