@@ -67,7 +67,7 @@ begin() {
     trap 'exit 143' TERM
     install -d -m 755 "$WORK"
     # Short, as socket paths are; on disk, as volumes are; open to all, as /tmp is.
-    RUN=$(mktemp -d /var/tmp/cs.XXXXXX)
+    RUN=$(mktemp -d /var/tmp/cs.XXXX)
     chmod 1777 "$RUN"
     export CONTAINER_STACK_WORK=$WORK TMPDIR=$RUN CONTAINER_STACK_RUN=$RUN PIP_CACHE_DIR=${PIP_CACHE_DIR:-$WORK/pip}
     at_exit clean_directory "$RUN"
