@@ -23,7 +23,7 @@
 
 # The lanes of a line run side by side, the sections of a lane one after the other. The quickest to
 # fail come first, and what is measured runs alone. The guest has one core; the rest the other.
-PHASES=("lint unit" "guest,contract functional,examples,acceptance osd" "demo" "bench-smoke")
+PHASES=("lint unit" "guest functional,examples,acceptance contract,osd" "demo" "bench-smoke")
 FAST="lint unit contract functional osd examples"
 
 section_lint() {
