@@ -158,7 +158,7 @@ declare -A PACKAGE=(
     [patchelf]=patchelf [tgtd]=tgt [iscsi-inq]=libiscsi-bin
     [memcached]=memcached [gcc]="gcc libc6-dev" [etcd]=etcd-server
     [docker-registry]=docker-registry [sshd]=openssh-server [curl]=curl
-    [postgresql]=postgresql [faketime]=faketime [chromium]=chromium
+    [postgresql]=postgresql [faketime]=faketime [chromium]=chromium [systemd-analyze]=systemd
 )
 
 # need_commands COMMAND...: install by one apt-get call what is missing, and start no service.
