@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from container_stack import exceptions
+from container_stack.testing import lease_contract
 from container_stack.volumes import model, ownership, registry, sql
 from container_stack.volumes.cluster import (
     clock,
@@ -21,6 +22,7 @@ from container_stack.volumes.cluster import (
     guard,
     heart,
     leases,
+    membership,
     opening,
     owners,
     record,
@@ -110,6 +112,9 @@ class Ending:
         self.fails = 0
         self.ended = 0
 
+    def close(self) -> None:
+        return
+
     def used(self) -> list[str]:
         return self.paths
 
@@ -198,6 +203,37 @@ def test_there_is_one_guard(file: record.File) -> None:
     assert guard.take(file.directory, patience=0) is None
     os.close(lock)
     assert not guard.is_there(file.directory)
+
+
+class Noting:
+    """Notes how the node stands whenever there has to be a guard."""
+
+    def __init__(self, file: record.File) -> None:
+        self._file = file
+        self.seen: list[record.Standing] = []
+
+    def ensure(self) -> None:
+        self.seen.append(self._file.read().standing)
+
+
+def test_who_comes_back_gives_his_guard_something_to_guard(file: record.File) -> None:
+    file.write(held(standing=record.Standing.LEFT))
+    end, noting = Ending(), Noting(file)
+    end.paths = []
+    member = membership.Membership(
+        "n1",
+        lease_contract.MemoryLeases(leases.Times(30)),
+        file,
+        noting,  # type: ignore[arg-type]
+        end,  # type: ignore[arg-type]
+        lambda: None,
+    )
+    member.start(lambda: None)
+    member.check()
+    member.stop(idle=True)
+    assert noting.seen
+    assert record.Standing.LEFT not in noting.seen
+    assert file.read().standing is record.Standing.LEFT
 
 
 def test_times_leave_room_for_each_station() -> None:

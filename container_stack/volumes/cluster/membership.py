@@ -104,6 +104,9 @@ class Membership:
             self._write(record.Standing.HELD)
             LOG.info("Going on with the lease of node %(node)s", {"node": self.node_id})
             self._resume()
+        elif found.standing is record.Standing.LEFT:
+            # Else a guard would find nothing to guard, and end as it begins.
+            self._write(record.Standing.OUT)
         self._guard.ensure()
         for task in (self._watch, self._live):
             thread = threading.Thread(target=task, name=f"node {task.__name__[1:]}", daemon=True)
