@@ -61,7 +61,7 @@ section_guest() {
         run_pytest guest tests/guest
     else
         echo "This kernel has no device-mapper: the tests run in a guest."
-        UML_GUEST_TIMEOUT=3600 WRAPPER=tools/uml-guest.sh run_pytest guest tests/guest
+        UML_GUEST_TIMEOUT=4500 WRAPPER=tools/uml-guest.sh run_pytest guest tests/guest
     fi
 }
 
