@@ -44,7 +44,10 @@ base() {
 # Debian's Python looks in this directory of its own accord.
 install_into() {
     local site=$1/usr/local/lib/python3.11/dist-packages script
-    "$PYTHON" -m pip wheel --quiet --no-deps --wheel-dir "$work/wheels" "$SOURCE"
+    # pip builds where the source is: not in the checkout.
+    mkdir "$work/source"
+    tar -C "$SOURCE" -c container_stack etc setup.cfg pyproject.toml README.rst LICENSE | tar -C "$work/source" -x
+    "$PYTHON" -m pip wheel --quiet --no-deps --wheel-dir "$work/wheels" "$work/source"
     "$PYTHON" -m pip install --quiet --target "$site" --python-version 3.11 --only-binary=:all: \
         "$(echo "$work"/wheels/*.whl)[osd,aws,etcd,mysql,postgresql]"
     for script in osd container-stack container-stack-rootwrap container-stack-rootwrap-daemon; do

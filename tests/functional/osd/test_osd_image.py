@@ -5,6 +5,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="an engine of its own 
 def _tool(engine: plugin_world.PluginDockerd, *argv: str) -> None:
     environment = {
         **os.environ,
+        "PYTHON": sys.executable,
         "CONFIG": "/nonexistent",
         "DOCKER_HOST": engine.url,
         "ENGINE_SOCKET": engine.url.removeprefix("unix://"),

@@ -32,6 +32,11 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[osd_daemon.Daem
         yield made
 
 
+def _heed_interrupts() -> None:
+    # A shell starts what is in its background with this signal ignored.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Terminal:
     """A terminal with ``osd top`` on it."""
 
@@ -49,6 +54,7 @@ class Terminal:
             env={key: value for key, value in daemon.environment.items()
                  if key not in ("COLUMNS", "LINES")},
             start_new_session=True,
+            preexec_fn=_heed_interrupts,
         )  # fmt: skip
 
     def resize(self, rows: int, columns: int) -> None:
@@ -102,7 +108,9 @@ def test_text_has_no_control_characters(daemon: osd_daemon.Daemon) -> None:
 
 def test_pipe_gets_one_table_after_the_other(daemon: osd_daemon.Daemon) -> None:
     command = [osd_daemon.OSD, "--json", "top", "-i", "0.2"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env=daemon.environment) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, env=daemon.environment, preexec_fn=_heed_interrupts
+    ) as process:
         assert process.stdout is not None
         text = b""
         decoder = json.JSONDecoder()
