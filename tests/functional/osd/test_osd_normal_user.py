@@ -29,7 +29,8 @@ def daemon() -> Iterator[osd_daemon.Daemon]:
         with osd_daemon.daemon(
             place,
             {"loop": None},
-            within=[*words, *normal_user.reading(words), "env", "HOME=/nonexistent"],
+            # He may have no right to read the tests, where others' backends are.
+            within=[*words, *normal_user.reading(words), "env", "HOME=/nonexistent", "PYTHONPATH="],
             state_dir=str(account.state),
             root_helper=account.helper,
         ) as made:
