@@ -228,7 +228,13 @@ function showActions() {
   at("actions").replaceChildren(
     action("Take snapshot", name, () => ask(`${driver}/osd-snapshot`, "POST",
       { id: volume.id, locator: { name: name.value }, readonly: true })),
-    action("Grow", size, () => ask(one, "PUT", { spec: { size: Number(size.value) * 2 ** 20 } })),
+    action("Grow", size, async () => {
+      const wanted = Number(size.value) * 2 ** 20;
+      const answer = await ask(one, "PUT", { spec: { size: wanted } });
+      refused(answer);
+      volume.spec.size = wanted;
+      return answer;
+    }),
     action("Delete", sure, () => {
       if (sure.value !== volume.locator.name) throw new Error("That isn't its name.");
       return ask(one, "DELETE");
@@ -242,9 +248,10 @@ async function attempt(perform) {
   } catch (error) {
     said = error.message;
   }
+  // Before anything else is seen to have changed: who goes on typing then loses nothing.
+  if (!said) showActions();
   await refresh();
   if (said) at("told").textContent = said;
-  else showActions();
 }
 
 // All of it, again and again -------------------------------------------------------------------
