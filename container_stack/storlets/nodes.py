@@ -25,7 +25,7 @@ class NodeState:
 
     image_id: str | None
     running: str | None
-    kept: tuple[str, ...]
+    kept: frozenset[str]
     healthy: bool | None
 
 

@@ -62,7 +62,7 @@ class NodeContract:
         assert world.node.name
 
     def test_account_without_an_image_has_the_default_one(self, world: World) -> None:
-        assert world.node.state(world.account) == nodes.NodeState(None, None, (), None)
+        assert world.node.state(world.account) == nodes.NodeState(None, None, frozenset(), None)
         assert world.serve(world.account) != world.image("a").image_id
         assert world.node.state(world.account).image_id is None
 
@@ -71,16 +71,16 @@ class NodeContract:
         sent = stage(world, world.image("a"))
         assert sent > 0
         state = world.node.state(world.account)
-        assert state.kept == (world.image("a").image_id,)
+        assert state.kept == {world.image("a").image_id}
         assert state.image_id is None
         assert world.serve(world.account) == before
-        assert world.node.state(world.other).kept == ()
+        assert world.node.state(world.other).kept == frozenset()
 
     def test_second_staging_sends_nothing(self, world: World) -> None:
         stage(world, world.image("a"))
         assert world.node.stage(*_order(world, world.image("a")), _unwanted) == 0
         assert world.again().stage(*_order(world, world.image("a")), _unwanted) == 0
-        assert world.node.state(world.account).kept == (world.image("a").image_id,)
+        assert world.node.state(world.account).kept == {world.image("a").image_id}
 
     def test_layers_that_are_there_are_not_sent(self, world: World) -> None:
         one, two = world.image("a"), world.image("b")
@@ -114,7 +114,7 @@ class NodeContract:
             world.node.stage(*_order(world, one), two.stream)
         assert not world.holds(one.image_id)
         assert not world.holds(two.image_id)
-        assert world.node.state(world.account).kept == ()
+        assert world.node.state(world.account).kept == frozenset()
 
     def test_another_image_that_was_there_before_stays(self, world: World) -> None:
         one, two = world.image("a"), world.image("b")
@@ -123,13 +123,13 @@ class NodeContract:
         with pytest.raises(exceptions.InvalidRequest):
             world.node.stage(*_order(world, one), two.stream)
         assert world.serve(world.account) == two.image_id
-        assert world.node.state(world.account).kept == (two.image_id,)
+        assert world.node.state(world.account).kept == {two.image_id}
 
     @pytest.mark.parametrize("damage", [b"", b"no archive at all" * 64])
     def test_what_is_no_image_is_refused(self, world: World, damage: bytes) -> None:
         with pytest.raises(exceptions.InvalidRequest):
             world.node.stage(*_order(world, world.image("a")), lambda _skip: iter([damage]))
-        assert world.node.state(world.account).kept == ()
+        assert world.node.state(world.account).kept == frozenset()
 
     def test_archive_that_breaks_off_leaves_nothing(self, world: World) -> None:
         def archive(skip: int) -> Iterator[bytes]:
@@ -146,8 +146,10 @@ class NodeContract:
         world.serve(world.account)
         stage(world, world.image("a"))
         world.node.switch(world.account, new)
-        assert world.node.state(world.account) == nodes.NodeState(new, new, (new,), True)
-        assert world.again().state(world.account) == nodes.NodeState(new, new, (new,), True)
+        assert world.node.state(world.account) == nodes.NodeState(new, new, frozenset({new}), True)
+        assert world.again().state(world.account) == nodes.NodeState(
+            new, new, frozenset({new}), True
+        )
         assert world.serve(world.account) == new
         assert world.serve(world.other) != new
 
@@ -165,7 +167,7 @@ class NodeContract:
             world.node.switch(world.account, image.image_id)
             assert world.serve(world.account) == image.image_id
         state = world.node.state(world.account)
-        assert set(state.kept) == {one.image_id, two.image_id}
+        assert state.kept == {one.image_id, two.image_id}
         assert (state.image_id, state.running, state.healthy) == (one.image_id, one.image_id, True)
 
     def test_image_that_is_not_staged_is_not_switched_to(self, world: World) -> None:
@@ -200,7 +202,7 @@ class NodeContract:
         for _again in range(2):
             world.node.clear(world.account)
             assert world.node.state(world.account).image_id is None
-            assert world.node.state(world.account).kept == (new,)
+            assert world.node.state(world.account).kept == {new}
             assert world.serve(world.account) == default
         world.node.switch(world.account, new)
         assert world.serve(world.account) == new
@@ -210,7 +212,7 @@ class NodeContract:
         stage(world, world.image("a"))
         for _again in range(2):
             world.node.forget(world.account, one)
-            assert world.node.state(world.account).kept == ()
+            assert world.node.state(world.account).kept == frozenset()
             assert not world.holds(one)
 
     def test_current_image_is_not_forgotten(self, world: World) -> None:
@@ -221,7 +223,7 @@ class NodeContract:
         with pytest.raises(exceptions.Busy):
             world.node.forget(world.account, two.image_id)
         world.node.forget(world.account, one.image_id)
-        assert world.node.state(world.account).kept == (two.image_id,)
+        assert world.node.state(world.account).kept == {two.image_id}
         assert world.serve(world.account) == two.image_id
 
     def test_image_of_another_account_stays_when_ours_is_forgotten(self, world: World) -> None:
@@ -231,7 +233,7 @@ class NodeContract:
         world.node.forget(world.account, one.image_id)
         world.node.switch(world.other, one.image_id)
         assert world.serve(world.other) == one.image_id
-        assert world.node.state(world.account).kept == ()
+        assert world.node.state(world.account).kept == frozenset()
 
     def test_sweeping_what_was_not_killed_changes_nothing(self, world: World) -> None:
         world.node.sweep(world.account)

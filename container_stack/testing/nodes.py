@@ -111,7 +111,7 @@ class SimulatedNode:
             return nodes.NodeState(
                 image_id=mine.image_id,
                 running=mine.running,
-                kept=tuple(mine.kept),
+                kept=frozenset(mine.kept),
                 healthy=None if mine.running is None else self._usable(mine.running, _FAULTS),
             )
 

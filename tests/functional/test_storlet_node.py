@@ -170,7 +170,7 @@ def test_image_that_the_operator_tagged_by_hand_is_kept(world: storlet_node.Node
     world.images.tag(theirs.image_id, world.account.image)
     assert world.serve(world.account) == theirs.image_id
     world.node.switch(world.account, new)
-    assert set(world.node.state(world.account).kept) == {theirs.image_id, new}
+    assert world.node.state(world.account).kept == {theirs.image_id, new}
     world.node.switch(world.account, theirs.image_id)
     assert world.serve(world.account) == theirs.image_id
 
@@ -263,7 +263,8 @@ def test_accounts_of_one_node_don_t_see_each_other(world: storlet_node.NodeWorld
     world.node.switch(world.other, two)
     assert world.node.state(world.account).running == one
     world.node.clear(world.other)
-    assert world.node.state(world.account) == nodes.NodeState(one, one, (one, two), True)
+    kept = frozenset({one, two})
+    assert world.node.state(world.account) == nodes.NodeState(one, one, kept, True)
 
 
 @pytest.mark.parametrize("missing", ["pipes", "storlets"])

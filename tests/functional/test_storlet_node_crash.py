@@ -109,7 +109,7 @@ def test_engine_that_dies_while_an_image_comes_gets_it_again(
     with pytest.raises(exceptions.EngineUnavailable):
         world.node.state(world.account)
     daemon.start()
-    assert world.node.state(world.account).kept == ()
+    assert world.node.state(world.account).kept == frozenset()
     assert node_contract.stage(world, big) > 10_000_000
     world.node.switch(world.account, big.image_id)
     assert world.serve(world.account) == big.image_id

@@ -179,7 +179,7 @@ def test_image_comes_from_a_registry_by_its_digest(
     assert not world.holds(image_id)
     for _again in range(2):
         world.node.stage_from(world.account, image_id, reference)
-        assert world.node.state(world.account).kept == (image_id,)
+        assert world.node.state(world.account).kept == {image_id}
         assert not world.images.tagged(f"{registry}/*/*")
     world.node.switch(world.account, image_id)
     assert world.serve(world.account) == image_id
@@ -195,7 +195,7 @@ def test_another_image_from_a_registry_is_refused_and_removed(
     with pytest.raises(exceptions.InvalidRequest, match=two):
         world.node.stage_from(world.account, one, reference)
     assert not world.holds(two)
-    assert world.node.state(world.account).kept == ()
+    assert world.node.state(world.account).kept == frozenset()
 
 
 def test_registry_that_lacks_an_image_says_so(world: storlet_node.NodeWorld, registry: str) -> None:

@@ -110,10 +110,7 @@ class Collector:
         up = {name: state for name, state in states.items() if isinstance(state, nodes.NodeState)}
         failures = {name: str(exc) for name, exc in states.items() if isinstance(exc, Exception)}
         kept = self._kept(account, keep, up)
-        old = {
-            name: [each for each in state.kept if each not in kept | _used(state)]
-            for name, state in up.items()
-        }
+        old = {name: sorted(state.kept - kept - _used(state)) for name, state in up.items()}
         told = events.Narrator(watcher, events.Event(events.Step.COLLECT, nodes=len(up)))
         gone: collections.Counter[str] = collections.Counter()
 

@@ -103,7 +103,7 @@ class EngineNode:
         return nodes.NodeState(
             image_id=tags.get(account.image),
             running=running.image_id if running else None,
-            kept=tuple(dict.fromkeys(image_id for _, image_id in sorted(tags.items()))),
+            kept=frozenset(tags.values()),
             healthy=self._is_healthy(running) if running else None,
         )
 
