@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import enum
 import fcntl
+import functools
 import os
 import pwd
 import shutil
@@ -53,6 +54,7 @@ def judge(subject: str, good: bool, detail: str, *, fix: str = "", needed: bool 
     return Finding(subject, Level.OK if good else lack, detail, "" if good else fix)
 
 
+@functools.cache
 def boot_id() -> str:
     """Return what changes with every boot of this host, and with nothing else."""
     return _read("/proc/sys/kernel/random/boot_id").strip()

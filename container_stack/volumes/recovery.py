@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 
 from container_stack import exceptions
+from container_stack.host import abilities
 from container_stack.volumes import driver, lives, model, mounting, uses
 
 LOG = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ class Recovery:
         """Finish or undo what was half-done; nothing is mounted."""
         self._driver.locks.sweep()
         for seen in self._uses.all():
-            if not seen.settled or seen.boot != uses.boot_id():
+            if not seen.settled or seen.boot != abilities.boot_id():
                 self._settle(seen.volume_id)
         self.agree()
 
@@ -46,7 +47,7 @@ class Recovery:
         with self._locked(volume_id) as free:
             held = self._uses.get(volume_id) if free else None
             if held is not None:
-                if held.boot != uses.boot_id():
+                if held.boot != abilities.boot_id():
                     self._uses.put(held.rebooted())
                 self._mounting.settle_quietly(volume_id)
 

@@ -7,14 +7,13 @@ a volume without paths that isn't attached on its own account is to be detached 
 """
 
 import dataclasses
-import functools
 import logging
 import os
 import time
 from collections.abc import Mapping
 
 from container_stack import exceptions
-from container_stack.host import records
+from container_stack.host import abilities, records
 
 LOG = logging.getLogger(__name__)
 
@@ -145,7 +144,7 @@ class Uses:
     def put(self, held: Held) -> Held:
         """Remember what this host has, or is about to have."""
         record = {field.name: getattr(held, field.name) for field in dataclasses.fields(held)}
-        self._records.write(held.volume_id, {**record, "boot": boot_id()})
+        self._records.write(held.volume_id, {**record, "boot": abilities.boot_id()})
         return held
 
     def remove(self, volume_id: str) -> None:
@@ -166,13 +165,6 @@ class Uses:
             for path, holders in sorted(held.paths.items())
             for holder, count in sorted(holders.items())
         ]
-
-
-@functools.cache
-def boot_id() -> str:
-    """Return what the kernel calls this start of the host."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return file.read().strip()
 
 
 def _of_nobody(holders: Mapping[str, int]) -> Mapping[str, int]:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from container_stack import exceptions
+from container_stack.host import abilities
 from container_stack.testing import lease_contract
 from container_stack.volumes import model, ownership, registry, sql
 from container_stack.volumes.cluster import (
@@ -45,7 +46,7 @@ def volumes(tmp_path: Path) -> Iterator[registry.Registry]:
 
 
 def held(**more: object) -> record.Record:
-    made = record.Record(record.Standing.HELD, clock.boot(), "secret", clock.now(), LATER, 1)
+    made = record.Record(record.Standing.HELD, abilities.boot_id(), "secret", clock.now(), LATER, 1)
     return dataclasses.replace(made, **more)  # type: ignore[arg-type]
 
 

@@ -5,13 +5,17 @@ import os
 from typing import Any
 
 from container_stack import exceptions
-from container_stack.host import filesystem, mounts, records
+from container_stack.host import abilities, filesystem, mounts, records
 from container_stack.volumes import backend, model
 from container_stack.volumes.backends import block_stats
 
 
 class DeviceNotes:
-    """Notes in a backend's directory, one file a volume."""
+    """Notes in a backend's directory, one file a volume.
+
+    When the host has been started anew nothing is attached, whatever was noted: what was one
+    volume's device may be another's now.
+    """
 
     def __init__(self, options: backend.Options, filesystems: filesystem.Filesystems) -> None:
         self._filesystems = filesystems
@@ -37,7 +41,7 @@ class DeviceNotes:
 
     def devices(self) -> list[str]:
         """Return where all devices are that are still there."""
-        found = [str(note.get("device", "")) for note in self._notes.all().values()]
+        found = [self.device(volume_id) for volume_id in self._notes.names()]
         return [device for device in found if os.path.exists(device)]
 
     def filesystem(self, volume_id: str) -> str:
@@ -98,7 +102,11 @@ class DeviceNotes:
         return model.Usage(used=found.used, limit=found.total)
 
     def _read(self, volume_id: str) -> records.Record:
-        return self._notes.read(volume_id) or {}
+        note = self._notes.read(volume_id) or {}
+        if note.get("boot") != abilities.boot_id():
+            note = {name: note[name] for name in ("used", "limit") if name in note}
+        return note
 
     def _change(self, volume_id: str, **changes: Any) -> None:
-        self._notes.write(volume_id, {**self._read(volume_id), **changes})
+        note = {**self._read(volume_id), **changes, "boot": abilities.boot_id()}
+        self._notes.write(volume_id, note)

@@ -8,14 +8,13 @@ is its id, or that with ``.r`` behind it.
 """
 
 import contextlib
-import os
 from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 from container_stack import exceptions
-from container_stack.host import filesystem, loop, lvm, mounts, records, storage
+from container_stack.host import filesystem, loop, lvm, mounts, storage
 from container_stack.volumes import backend, model
-from container_stack.volumes.backends import block_stats
+from container_stack.volumes.backends import device_notes
 
 _KINDS = ("xfs", "ext4", "btrfs")
 _OTHER = ".r"
@@ -49,7 +48,7 @@ class Pooled(
         self._default = options.settings.get("filesystem") or _KINDS[0]
         filesystem.minimum_size(self._default)
         self._filesystems = filesystem.Filesystems(options.executor, programs=True)
-        self._notes = records.Records(os.path.join(options.directory, "notes"))
+        self._notes = device_notes.DeviceNotes(options, self._filesystems)
         self._pools = {
             kind: open_storage(
                 storage.Pool(
@@ -109,23 +108,16 @@ class Pooled(
     def delete(self, volume_id: str) -> None:
         for name in (volume_id, volume_id + _OTHER):
             self._storage.delete(name)
-        self._notes.remove(volume_id)
+        self._notes.forget(volume_id)
 
     def attach(self, volume_id: str) -> str:
         device = self._storage.activate(self._find(volume_id).id)
-        note = self._note(volume_id)
-        if note.get("device") != device:
-            since = block_stats.read(device)
-            self._notes.write(
-                volume_id, {**note, "device": device, "since": since, "boot": _boot()}
-            )
+        self._notes.attached(volume_id, device)
         return device
 
     def detach(self, volume_id: str) -> None:
         self._storage.deactivate(self._find(volume_id).id)
-        note = self._note(volume_id)
-        if note.pop("device", None):
-            self._notes.write(volume_id, note)
+        self._notes.detached(volume_id)
 
     def format(self, volume_id: str, filesystem: str) -> None:
         present = self._find(volume_id).filesystem
@@ -139,26 +131,18 @@ class Pooled(
         self._filesystems.mount(self.attach(volume_id), path, kind, read_only=read_only)
 
     def unmount(self, volume_id: str, path: str) -> None:
-        device = self._note(volume_id).get("device")
+        device = self._notes.device(volume_id)
         if device and (there := mounts.at(path)) and not there.is_of(device):
             return
-        usage = self._mounted_usage(volume_id)
+        self._notes.measure(volume_id)
         self._filesystems.unmount(path)
-        if usage:
-            self._notes.write(
-                volume_id, {**self._note(volume_id), "used": usage.used, "limit": usage.limit}
-            )
 
     def list(self) -> list[str]:
         names = {volume.id.removesuffix(_OTHER) for volume in self._storage.list(self._owner)}
         return sorted(names)
 
     def usage(self, volume_id: str) -> model.Usage:
-        found = self._find(volume_id)
-        if usage := self._mounted_usage(volume_id):
-            return usage
-        note = self._note(volume_id)
-        return model.Usage(used=note.get("used", 0), limit=note.get("limit", found.size))
+        return self._notes.usage(volume_id, self._find(volume_id).size)
 
     def snapshot(self, volume_id: str, snapshot_id: str, *, read_only: bool) -> None:
         source = self._find(volume_id)
@@ -167,17 +151,14 @@ class Pooled(
             return
         with contextlib.ExitStack() as undo:
             self._clone(source.id, snapshot_id, {}, undo)
-            usage = self.usage(volume_id)
-            self._notes.write(snapshot_id, {"used": usage.used, "limit": usage.limit})
+            self._notes.copy_usage(volume_id, snapshot_id, source.size)
             undo.pop_all()
 
     def grow(self, volume_id: str, size: int) -> None:
         name = self._find(volume_id).id
         self._storage.grow(name, size)
-        note = self._note(volume_id)
-        if note.pop("limit", None):
-            self._notes.write(volume_id, note)
-        if "device" not in note:
+        self._notes.has_grown(volume_id)
+        if not self._notes.device(volume_id):
             self._storage.deactivate(name)
 
     def restore(self, volume_id: str, snapshot_id: str) -> None:
@@ -194,15 +175,10 @@ class Pooled(
                 self._storage.get(old.id)
                 self._storage.delete(new)
             raise
-        note = self._note(snapshot_id)
-        note.pop("device", None)
-        self._notes.write(volume_id, note)
+        self._notes.copy_usage(snapshot_id, volume_id, source.size)
 
     def stats(self, volume_id: str) -> model.Stats:
-        note = self._note(volume_id)
-        if "device" not in note:
-            raise exceptions.NotSupported("Volume is detached")
-        return block_stats.since(note["device"], note["since"])
+        return self._notes.stats(volume_id)
 
     def _find(self, volume_id: str) -> storage.Volume:
         for name in (volume_id, volume_id + _OTHER):
@@ -220,20 +196,6 @@ class Pooled(
             undo.callback(self._storage.delete, name)
             self._storage.clone(name, name, owner=self._owner, labels=labels)
             self._storage.deactivate(name)
-
-    def _note(self, volume_id: str) -> records.Record:
-        note = self._notes.read(volume_id) or {}
-        if note.get("boot") != _boot():  # the host was started anew: nothing is attached
-            note.pop("device", None)
-        return note
-
-    def _mounted_usage(self, volume_id: str) -> model.Usage | None:
-        device = self._note(volume_id).get("device")
-        used = mounts.of(device) if device else []
-        if not used:
-            return None
-        found = self._filesystems.usage(used[0].path)
-        return model.Usage(used=found.used, limit=found.total)
 
 
 class Loop(Pooled):
@@ -264,11 +226,6 @@ class LVM(Pooled):
             volume_group=options.settings.get("volume_group"),
             thin_pool=options.settings.get("thin_pool") or None,
         )
-
-
-def _boot() -> str:
-    with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as file:
-        return file.read().strip()
 
 
 def _turn(volume: storage.Volume) -> int:

@@ -10,9 +10,3 @@ import time
 def now() -> float:
     """Return seconds since the host started."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-def boot() -> str:
-    """Return what no other start of this host, or of another, has: a UUID."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return file.read().strip()

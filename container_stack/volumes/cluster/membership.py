@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable
 
 from container_stack import exceptions
+from container_stack.host import abilities
 from container_stack.volumes.cluster import clock, ending, guarding, leases, record
 
 LOG = logging.getLogger(__name__)
@@ -98,7 +99,7 @@ class Membership:
             raise exceptions.HostNotReady(str(exc)) from exc
         self._fence = fence
         found = self._file.read()
-        self._holder = (found.boot == clock.boot() and found.holder) or uuid.uuid4().hex
+        self._holder = (found.boot == abilities.boot_id() and found.holder) or uuid.uuid4().hex
         if found.live:
             self._asked, self._state = found.asked, _State.IN
             self._write(record.Standing.HELD)
@@ -232,7 +233,9 @@ class Membership:
     def _write(self, standing: record.Standing) -> None:
         until = self._asked + self._times.guard
         self._file.write(
-            record.Record(standing, clock.boot(), self._holder, self._asked, until, os.getpid())
+            record.Record(
+                standing, abilities.boot_id(), self._holder, self._asked, until, os.getpid()
+            )
         )
 
     def _quietly_drop(self) -> None:

@@ -16,6 +16,7 @@ import time
 import zlib
 
 from container_stack import exceptions
+from container_stack.host import abilities
 from container_stack.volumes.cluster import clock
 
 _SIZE = 512
@@ -60,7 +61,7 @@ class Record:
     @property
     def held(self) -> bool:
         """Tell whether the lease was ours since this host started."""
-        return self.standing is Standing.HELD and self.boot == clock.boot()
+        return self.standing is Standing.HELD and self.boot == abilities.boot_id()
 
 
 class File:

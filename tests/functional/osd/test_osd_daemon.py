@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import requests
+import trustme
 
 from container_stack.cmd.osd import client
 from container_stack.host import mounts
@@ -226,7 +227,6 @@ def test_secrets_are_nowhere(daemon: osd_daemon.Daemon) -> None:
 
 
 def test_tcp_wants_tls_and_the_token(daemon: osd_daemon.Daemon) -> None:
-    trustme = pytest.importorskip("trustme")
     authority = trustme.CA()
     issued = authority.issue_cert("127.0.0.1")
     authority.cert_pem.write_to_path(str(daemon.directory / "ca.pem"))

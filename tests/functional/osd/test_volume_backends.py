@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from container_stack import exceptions
+from container_stack.host import abilities
 from container_stack.rootwrap import executor
 from container_stack.testing import btrfs_disk, privilege
 from container_stack.volumes import backend, model
@@ -390,7 +391,7 @@ class TestLoop:
         before = made.attach(one)
         made._storage.deactivate(one)  # as the kernel does
         path = f"{options.executor.state_dir}/mounts/loop/two"
-        monkeypatch.setattr(pooled, "_boot", lambda: "another")
+        monkeypatch.setattr(abilities, "boot_id", lambda: "another")
         assert made.attach(two) == before
         made.mount(two, path)
         assert made.usage(one).used == 0 < made.usage(two).used

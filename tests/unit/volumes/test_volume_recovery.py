@@ -15,6 +15,7 @@ import time
 import pytest
 
 from container_stack import exceptions
+from container_stack.host import abilities
 from container_stack.volumes import model, uses
 
 from . import volume_world
@@ -22,20 +23,6 @@ from .volume_world import World
 
 ONE = "11111111-1111-4111-8111-111111111111"
 MIB = 1024**2
-
-
-@pytest.fixture(params=["file", "block"])
-def world(request, tmp_path):
-    made = World(tmp_path, request.param)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def volumes(world):
-    made = world.service()
-    yield made
-    world.check_whole(made)
 
 
 # Actions ------------------------------------------------------------------------------------
@@ -285,7 +272,7 @@ def reboot(world, monkeypatch):
         os.unlink(path)
     for device in world.path.rglob("device"):
         device.unlink()
-    monkeypatch.setattr(uses, "boot_id", lambda: "another")
+    monkeypatch.setattr(abilities, "boot_id", lambda: "another")
 
 
 def test_reboot_ends_what_docker_mounts_again_and_keeps_the_rest(world, monkeypatch):

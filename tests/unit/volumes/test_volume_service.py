@@ -18,20 +18,6 @@ from .volume_world import World
 GIB = 1024**3
 
 
-@pytest.fixture(params=["file", "block"])
-def world(request, tmp_path):
-    made = World(tmp_path, request.param)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def volumes(world):
-    made = world.service()
-    yield made
-    world.check_whole(made)
-
-
 def write(path, text):
     with open(os.path.join(path, "text"), "w", encoding="utf-8") as file:
         file.write(text)

@@ -14,20 +14,6 @@ from .volume_world import World
 KIB = 1024
 
 
-@pytest.fixture(params=["file", "block"])
-def world(request, tmp_path):
-    made = World(tmp_path, request.param)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def volumes(world):
-    made = world.service()
-    yield made
-    world.check_whole(made)
-
-
 class Clock:
     """Ticks at moments of its own."""
 
