@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Core of the compute driver: containers as servers."""
