@@ -6,7 +6,6 @@ No privilege of this process is used: whoever may open the engine's socket is as
 
 import builtins
 import contextlib
-import ipaddress
 import logging
 import math
 import time
@@ -16,16 +15,20 @@ from typing import Any
 from container_stack import exceptions
 from container_stack.host import (
     engine_client,
+    engine_config,
     engine_events,
     engine_exec,
     engine_json,
+    engine_networks,
     engine_talk,
 )
 from container_stack.host.engine_model import TLS as TLS
 from container_stack.host.engine_model import Container as Container
 from container_stack.host.engine_model import ContainerSpec as ContainerSpec
+from container_stack.host.engine_model import Device as Device
 from container_stack.host.engine_model import Event as Event
 from container_stack.host.engine_model import ExecResult as ExecResult
+from container_stack.host.engine_model import Limits as Limits
 from container_stack.host.engine_model import Mount as Mount
 from container_stack.host.engine_model import Network as Network
 from container_stack.host.engine_model import Subnet as Subnet
@@ -36,11 +39,13 @@ LOG = logging.getLogger(__name__)
 DEFAULT_URL = "unix:///var/run/docker.sock"
 #: Seconds that a removal which somebody else began may take.
 REMOVAL = 10.0
+#: Seconds that the engine may keep silent while it stores what a container has written.
+COMMIT_PATIENCE = 600.0
 
-Labels = Mapping[str, str | None]
+Labels = engine_networks.Labels
 
 
-class Engine:
+class Engine(engine_networks.Surroundings):
     """One Docker Engine. Containers are named by id or by name, everywhere.
 
     Nothing is contacted before the first call. Threads may share an engine, and so may a
@@ -88,7 +93,7 @@ class Engine:
         """
         try:
             with self._connection.use() as client:
-                config = engine_json.container_config(spec, client.api)
+                config = engine_config.container_config(spec, client.api)
                 created = client.create_container_from_config(config, spec.name)
         except exceptions.NotFound as exc:
             raise exceptions.NotFound(
@@ -129,6 +134,62 @@ class Engine:
         """End it by its stop signal and after so many seconds by SIGKILL; idempotent."""
         with self._connection.use(timeout + 30.0) as client:
             client.stop(container, timeout=timeout)
+
+    def restart(self, container: str, timeout: int = 10) -> None:
+        """Stop it as :meth:`stop` does if it runs, and start it, in one call."""
+        with self._connection.use(timeout + 60.0) as client:
+            client.restart(container, timeout=timeout)
+
+    def pause(self, container: str) -> None:
+        """Let none of its processes run on; idempotent.
+
+        :raises Busy: it doesn't run.
+        """
+        self._freeze("pause", container, "already paused")
+
+    def unpause(self, container: str) -> None:
+        """Let its processes run on; idempotent."""
+        self._freeze("unpause", container, "is not paused")
+
+    def _freeze(self, call: str, container: str, done: str) -> None:
+        try:
+            with self._connection.use() as client:
+                getattr(client, call)(container)
+        except exceptions.ContainerStackError as exc:
+            if done not in str(exc):
+                raise
+
+    def update(self, container: str, limits: Limits) -> None:
+        """Change what it may take, at once if it runs; what is None stays.
+
+        :raises InvalidRequest: the engine, or the kernel, refuses it.
+        """
+        with self._connection.use() as client:
+            client.update_limits(container, engine_config.limits(limits))
+
+    def stats(self, container: str) -> Mapping[str, Any]:
+        """Return what it takes just now, as the engine's API words it; little if it is stopped."""
+        with self._connection.use() as client:
+            taken: Mapping[str, Any] = client.stats(container, stream=False, one_shot=True)
+            return taken
+
+    def commit(
+        self, container: str, *, changes: Sequence[str] = (), comment: str = "", pause: bool = True
+    ) -> str:
+        """Make an image, without a name, of what a container's root holds; return its id.
+
+        Mounts aren't part of that.
+
+        :param changes: Dockerfile lines, as for an import.
+        :param pause: it stands still meanwhile, if it runs.
+        """
+        with self._connection.use(COMMIT_PATIENCE) as client:
+            made = client.commit(
+                container, message=comment, pause=pause, changes="\n".join(changes) or None
+            )
+        image_id: str = made["Id"]
+        LOG.info("Committed container %(name)s", {"name": container})
+        return image_id
 
     def kill(self, container: str, signal: str = "KILL") -> None:
         """Send a signal to its process 1.
@@ -283,112 +344,3 @@ class Engine:
             return engine_events.Events(
                 self._connection.url, client.events(start, None, filters, decode=True)
             )
-
-    # Volumes
-
-    def create_volume(self, name: str, labels: Mapping[str, str] | None = None) -> Volume:
-        """Make a volume and return it; idempotent: one that exists keeps its own labels."""
-        with self._connection.use() as client:
-            made = client.create_volume(name, labels=dict(labels or {}))
-            return Volume(made["Name"], made["Labels"] or {})
-
-    def remove_volume(self, name: str) -> None:
-        """Remove a volume with all it holds; idempotent.
-
-        :raises Busy: a container uses it, running or not.
-        """
-        with contextlib.suppress(exceptions.NotFound), self._connection.use() as client:
-            client.remove_volume(name)
-
-    def list_volumes(self, labels: Labels | None = None) -> builtins.list[Volume]:
-        """Return the volumes with these labels; a value of None admits any."""
-        with self._connection.use() as client:
-            found = client.volumes(filters=engine_json.label_filter(labels or {}))["Volumes"]
-            return [Volume(each["Name"], each["Labels"] or {}) for each in found or ()]
-
-    # Networks
-
-    def create_network(
-        self,
-        name: str,
-        subnets: Sequence[Subnet],
-        *,
-        mtu: int | None = None,
-        bridge: str | None = None,
-        labels: Mapping[str, str] | None = None,
-        internal: bool = False,
-    ) -> str:
-        """Make a network over a Linux bridge and return its id.
-
-        :param subnets: at most one IPv4 and one IPv6; needed, because an engine left to itself
-            runs out of subnets at some thirty networks.
-        :param bridge: the name that the Linux bridge gets.
-        :param internal: no way out of the host.
-        :raises AlreadyExists: the name is taken.
-        :raises Busy: another network has overlapping subnets, or the bridge's name.
-        """
-        if not subnets:
-            raise exceptions.InvalidRequest(f"Network {name} needs a subnet; name one.")
-        for subnet in subnets:
-            _check_cidr(subnet.cidr)
-        config = engine_json.network_config(
-            name, subnets, mtu=mtu, bridge=bridge, labels=labels or {}, internal=internal
-        )
-        with self._connection.use() as client:
-            network_id: str = client.create_network(**config)["Id"]
-        LOG.info("Created network %(name)s", {"name": name})
-        return network_id
-
-    def remove_network(self, name: str) -> None:
-        """Remove a network; idempotent.
-
-        :raises Busy: a running container is on it.
-        """
-        with contextlib.suppress(exceptions.NotFound), self._connection.use() as client:
-            client.remove_network(name)
-            LOG.info("Removed network %(name)s", {"name": name})
-
-    def inspect_network(self, name: str) -> Network:
-        """Return a network, by name or id."""
-        with self._connection.use() as client:
-            return engine_json.network(client.inspect_network(name))
-
-    def list_networks(self, labels: Labels | None = None) -> builtins.list[Network]:
-        """Return the networks with these labels; a value of None admits any."""
-        with self._connection.use() as client:
-            found = client.networks(filters=engine_json.label_filter(labels or {}))
-            return [engine_json.network(each) for each in found]
-
-    def connect(
-        self,
-        network: str,
-        container: str,
-        *,
-        address4: str | None = None,
-        address6: str | None = None,
-    ) -> None:
-        """Connect a container, running or not, to one more network.
-
-        :raises AlreadyExists: it is on the network.
-        :raises Busy: the address is taken.
-        """
-        with self._connection.use() as client:
-            client.connect_container_to_network(
-                container, network, ipv4_address=address4, ipv6_address=address6
-            )
-
-    def disconnect(self, network: str, container: str) -> None:
-        """Take a container off a network; idempotent."""
-        try:
-            with contextlib.suppress(exceptions.NotFound), self._connection.use() as client:
-                client.disconnect_container_from_network(container, network, force=True)
-        except exceptions.ContainerStackError as exc:
-            if "is not connected to" not in str(exc):
-                raise
-
-
-def _check_cidr(cidr: str) -> None:
-    try:
-        ipaddress.ip_network(cidr)
-    except ValueError as exc:
-        raise exceptions.InvalidRequest(f"{cidr!r} is no subnet: {exc}.") from exc

@@ -144,6 +144,11 @@ class Client(_APIClient):  # type: ignore[misc]
             self._raise_for_status(answer)
             yield from answer.iter_content(chunk_size)
 
+    def update_limits(self, container: str, limits: dict[str, Any]) -> None:
+        """Change a container's limits; the SDK itself knows some of them only."""
+        answer = self._post_json(self._url("/containers/{0}/update", container), data=limits)
+        self._raise_for_status(answer)
+
     def _url(self, pathfmt: str, *args: Any, **kwargs: Any) -> str:
         for arg in args:
             # The engine would clean the path and do something else, somewhere else.

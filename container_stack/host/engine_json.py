@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Docker Engine's JSON: what we send, made from plain values, and what we get, made plain.
+"""The Docker Engine's JSON: what it answers, made plain, and of networks what we send.
 
 Source of the field names: the Docker Engine API reference, versions 1.41 to 1.51.
 """
@@ -14,9 +14,6 @@ from container_stack.host import engine_model as model
 
 BRIDGE_OPTION = "com.docker.network.bridge.name"
 MTU_OPTION = "com.docker.network.driver.mtu"
-#: From this version read-only binds are recursive unless told otherwise, and a MAC address
-#: belongs to the endpoint.
-API_1_44 = (1, 44)
 
 _EXITED = re.compile(r"Exited \((\d+)\)")
 
@@ -27,87 +24,14 @@ def label_filter(labels: Mapping[str, str | None]) -> dict[str, list[str]]:
     return {"label": wanted} if wanted else {}
 
 
-def container_config(spec: model.ContainerSpec, api: tuple[int, ...]) -> dict[str, Any]:
-    """Return the body of POST /containers/create."""
-    endpoint: dict[str, Any] = {"IPAMConfig": _addresses(spec.address4, spec.address6)}
-    config: dict[str, Any] = {
-        "Image": spec.image,
-        "Env": [f"{name}={value}" for name, value in spec.environment.items()],
-        "Labels": dict(spec.labels),
-        "Tty": spec.tty,
-        "OpenStdin": spec.open_stdin,
-        "NetworkDisabled": spec.network_disabled,
-        "StdinOnce": spec.open_stdin,
-        "HostConfig": _host_config(spec, api),
-        "NetworkingConfig": {"EndpointsConfig": {spec.network: endpoint} if spec.network else {}},
-    }
-    if spec.mac:
-        (endpoint if api >= API_1_44 else config)["MacAddress"] = spec.mac
-    optional = {
-        "Cmd": spec.command and list(spec.command),
-        "Entrypoint": spec.entrypoint and list(spec.entrypoint),
-        "Hostname": spec.hostname,
-        "User": spec.user,
-        "StopSignal": spec.stop_signal,
-    }
-    return config | {key: value for key, value in optional.items() if value is not None}
-
-
-def _host_config(spec: model.ContainerSpec, api: tuple[int, ...]) -> dict[str, Any]:
-    config: dict[str, Any] = {
-        "NetworkMode": spec.network or "none",
-        "CapDrop": ["ALL"],
-        "CapAdd": list(spec.capabilities),
-        "SecurityOpt": ["no-new-privileges"] if spec.no_new_privileges else [],
-        "ReadonlyRootfs": spec.read_only_root,
-        "Mounts": [_mount(each, api) for each in spec.mounts],
-        "Init": spec.init,
-        "RestartPolicy": {"Name": spec.restart},
-        "AutoRemove": spec.auto_remove,
-        "Sysctls": dict(spec.sysctls),
-        "Ulimits": [
-            {"Name": name, "Soft": soft, "Hard": hard}
-            for name, (soft, hard) in spec.ulimits.items()
-        ],
-    }
-    if spec.memory is not None:
-        config |= {"Memory": spec.memory, "MemorySwap": spec.memory + spec.swap}
-    optional = {
-        "CpuPeriod": spec.cpu_period,
-        "CpuQuota": spec.cpu_quota,
-        "CpusetCpus": spec.cpuset_cpus,
-        "CpusetMems": spec.cpuset_mems,
-        "PidsLimit": spec.pids,
-    }
-    return config | {key: value for key, value in optional.items() if value is not None}
-
-
-def _mount(mount: model.Mount, api: tuple[int, ...]) -> dict[str, Any]:
-    config: dict[str, Any] = {
-        "Type": mount.kind,
-        "Source": mount.source,
-        "Target": mount.target,
-        "ReadOnly": mount.read_only,
-    }
-    if mount.kind == "bind":
-        bind: dict[str, Any] = {"Propagation": mount.propagation} if mount.propagation else {}
-        if mount.read_only and api >= API_1_44:
-            bind["ReadOnlyNonRecursive"] = True
-        config["BindOptions"] = bind
-    elif mount.kind == "tmpfs":
-        tmpfs = {"SizeBytes": mount.size, "Mode": mount.mode}
-        config["TmpfsOptions"] = {key: value for key, value in tmpfs.items() if value is not None}
-    return config
-
-
 def endpoint_config(address4: str | None, address6: str | None) -> dict[str, Any]:
     """Return how a container is to be connected to a network."""
-    return {"IPAMConfig": _addresses(address4, address6)}
+    return {"IPAMConfig": addresses(address4, address6)}
 
 
-def _addresses(address4: str | None, address6: str | None) -> dict[str, str]:
-    addresses = {"IPv4Address": address4, "IPv6Address": address6}
-    return {key: value for key, value in addresses.items() if value}
+def addresses(address4: str | None, address6: str | None) -> dict[str, str]:
+    fixed = {"IPv4Address": address4, "IPv6Address": address6}
+    return {key: value for key, value in fixed.items() if value}
 
 
 def inspected_container(data: Mapping[str, Any]) -> model.Container:

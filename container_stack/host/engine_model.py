@@ -46,6 +46,39 @@ class Mount:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Device:
+    """A device of the engine's host, as a container sees it.
+
+    :param access: of r, w and m, which is making its node.
+    """
+
+    source: str
+    target: str
+    access: str = "rwm"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Limits:
+    """What a container may take; None is without limit, or what it was.
+
+    :param memory: bytes, with ``swap`` bytes more that may be swapped out.
+    :param cpu_quota: microseconds of CPU in each ``cpu_period`` microseconds.
+    :param cpu_shares: weight against others when all want more, at least 2; 1024 is usual.
+    :param cpuset_cpus: CPUs that it may run on, as 0-3,7; ``cpuset_mems`` are memory nodes.
+    :param pids: processes and threads.
+    """
+
+    memory: int | None = None
+    swap: int = 0
+    cpu_period: int | None = None
+    cpu_quota: int | None = None
+    cpu_shares: int | None = None
+    cpuset_cpus: str | None = None
+    cpuset_mems: str | None = None
+    pids: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class ContainerSpec:
     """A container to be made. Nothing is granted that isn't named here.
 
@@ -59,16 +92,29 @@ class ContainerSpec:
     :param capabilities: without CAP_; all others are dropped.
     :param memory: bytes, with ``swap`` bytes more that may be swapped out.
     :param cpu_quota: microseconds of CPU in each ``cpu_period`` microseconds.
+    :param cpu_shares: weight against others when all want more, at least 2; 1024 is usual.
     :param cpuset_cpus: CPUs that it may run on, as 0-3,7; ``cpuset_mems`` are memory nodes.
     :param pids: processes and threads.
     :param init: let the engine's tiny init be process 1, which reaps orphans and obeys SIGTERM.
-    :param restart: "no" or "unless-stopped".
+    :param restart: "no", "always", "unless-stopped", or "on-failure" with ":5" for five times.
     :param auto_remove: the engine removes it when it ends.
     :param stop_signal: what it is stopped by, as SIGHUP; None is the image's, or SIGTERM.
     :param user: name or number, with ``:group`` if wanted; None is the image's.
     :param ulimits: soft and hard limit by name, as {"nofile": (1024, 4096)}.
     :param tty: stdout and stderr become one stream, a terminal's.
-    :param open_stdin: there is a stdin, which ends when whoever attached first ends theirs.
+    :param open_stdin: there is a stdin, which ends when whoever attached first ends theirs,
+        unless ``stdin_once`` is false.
+    :param working_dir: None is the image's.
+    :param dns: addresses of name servers; empty is the engine's own choice.
+    :param privileged: without any wall between it and the engine's host.
+    :param device_rules: devices that it may open if it has their nodes, as "b 253:7 rw".
+    :param gpus: ids of devices that a driver of the engine's passes on.
+    :param published: ports as "80/tcp" with the host's own for them, which may be "".
+    :param storage: bytes that it may write into its root; not every storage driver can do it.
+    :param security: more options, as "seccomp=..." and "apparmor=...".
+    :param userns: "host" takes it out of the user namespace that the engine has for others.
+    :param runtime: one of those that the engine knows; None is its default.
+    :param log_size: bytes that the engine keeps of what it wrote; None is as the engine is set.
     """
 
     name: str
@@ -91,6 +137,7 @@ class ContainerSpec:
     swap: int = 0
     cpu_period: int | None = None
     cpu_quota: int | None = None
+    cpu_shares: int | None = None
     cpuset_cpus: str | None = None
     cpuset_mems: str | None = None
     pids: int | None = None
@@ -103,6 +150,35 @@ class ContainerSpec:
     ulimits: Mapping[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
     tty: bool = False
     open_stdin: bool = False
+    stdin_once: bool = True
+    domainname: str | None = None
+    working_dir: str | None = None
+    dns: Sequence[str] = ()
+    dns_search: Sequence[str] = ()
+    privileged: bool = False
+    devices: Sequence[Device] = ()
+    device_rules: Sequence[str] = ()
+    gpus: Sequence[str] = ()
+    published: Sequence[tuple[str, str]] = ()
+    storage: int | None = None
+    security: Sequence[str] = ()
+    userns: str | None = None
+    runtime: str | None = None
+    log_size: int | None = None
+
+    @property
+    def limits(self) -> Limits:
+        """What it may take."""
+        return Limits(
+            self.memory,
+            self.swap,
+            self.cpu_period,
+            self.cpu_quota,
+            self.cpu_shares,
+            self.cpuset_cpus,
+            self.cpuset_mems,
+            self.pids,
+        )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

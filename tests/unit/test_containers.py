@@ -12,6 +12,7 @@ from container_stack import exceptions
 from container_stack.host import (
     containers,
     engine_client,
+    engine_config,
     engine_events,
     engine_exec,
     engine_json,
@@ -47,7 +48,7 @@ def test_missing_certificates_are_found_at_the_first_call() -> None:
 
 
 def test_spec_grants_nothing_by_default() -> None:
-    host = engine_json.container_config(spec(), NEW)["HostConfig"]
+    host = engine_config.container_config(spec(), NEW)["HostConfig"]
     assert host["CapDrop"] == ["ALL"]
     assert host["CapAdd"] == []
     assert host["SecurityOpt"] == ["no-new-privileges"]
@@ -68,21 +69,21 @@ def test_read_only_binds_never_reach_into_mounts_below(
     api: tuple[int, ...], options: dict[str, object]
 ) -> None:
     bind = containers.Mount("/a", "/b", read_only=True, propagation="rslave")
-    (mount,) = engine_json.container_config(spec(mounts=[bind]), api)["HostConfig"]["Mounts"]
+    (mount,) = engine_config.container_config(spec(mounts=[bind]), api)["HostConfig"]["Mounts"]
     assert mount["BindOptions"] == options
     assert mount["ReadOnly"] is True
 
 
 def test_writable_binds_have_no_such_option() -> None:
     bind = containers.Mount("/a", "/b")
-    (mount,) = engine_json.container_config(spec(mounts=[bind]), NEW)["HostConfig"]["Mounts"]
+    (mount,) = engine_config.container_config(spec(mounts=[bind]), NEW)["HostConfig"]["Mounts"]
     assert mount["BindOptions"] == {}
 
 
 def test_mac_address_goes_where_the_engines_version_looks_for_it() -> None:
     mac = "02:42:00:00:00:07"
-    old = engine_json.container_config(spec(network="net", mac=mac), OLD)
-    new = engine_json.container_config(spec(network="net", mac=mac), NEW)
+    old = engine_config.container_config(spec(network="net", mac=mac), OLD)
+    new = engine_config.container_config(spec(network="net", mac=mac), NEW)
     endpoint = "NetworkingConfig", "EndpointsConfig", "net"
     assert old["MacAddress"] == mac
     assert "MacAddress" not in old[endpoint[0]][endpoint[1]][endpoint[2]]
@@ -91,9 +92,9 @@ def test_mac_address_goes_where_the_engines_version_looks_for_it() -> None:
 
 
 def test_empty_command_is_not_the_images_command() -> None:
-    assert "Cmd" not in engine_json.container_config(spec(), NEW)
-    assert engine_json.container_config(spec(command=[]), NEW)["Cmd"] == []
-    assert engine_json.container_config(spec(entrypoint=["a", "b c"]), NEW)["Entrypoint"] == [
+    assert "Cmd" not in engine_config.container_config(spec(), NEW)
+    assert engine_config.container_config(spec(command=[]), NEW)["Cmd"] == []
+    assert engine_config.container_config(spec(entrypoint=["a", "b c"]), NEW)["Entrypoint"] == [
         "a",
         "b c",
     ]

@@ -5,7 +5,7 @@ import dataclasses
 
 import pytest
 
-from container_stack.host import engine_json
+from container_stack.host import engine_config
 from container_stack.storlets import gateway
 from container_stack.storlets.node import probe, sandbox
 
@@ -24,7 +24,7 @@ def body(**options: str) -> dict[str, object]:
     spec = sandbox.spec(
         gateway.Gateway.of(OPTIONS | options), "305f5f3d12834", "sha256:abc", user="160"
     )
-    return engine_json.container_config(spec, (1, 41)) | {"name": spec.name}
+    return engine_config.container_config(spec, (1, 41)) | {"name": spec.name}
 
 
 def test_it_is_started_as_the_gateway_starts_it() -> None:
