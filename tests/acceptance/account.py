@@ -16,7 +16,6 @@ from container_stack.rootwrap import config
 from . import process
 
 NAME = "cstest-manila"
-SUDOERS = Path("/etc/sudoers.d") / NAME
 #: Where the Docker Engine listens.
 ENGINE = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
 
@@ -32,17 +31,19 @@ CODE = (
 
 
 @contextlib.contextmanager
-def normal_user(*, home: Path, rootwrap: Path) -> Iterator[process.Identity]:
+def normal_user(
+    *, home: Path, rootwrap: Path, name: str = NAME
+) -> Iterator[process.Identity]:
     """Create the user, and remove him in the end; what he wrote is below ``home``.
 
     :param rootwrap: the directory of ``rootwrap.conf``, the only argument he may give.
     """
-    remove()
+    remove(name)
     with contextlib.ExitStack() as undo:
-        undo.callback(remove)
-        _run("useradd", "--system", "--user-group", "--no-create-home", f"--home-dir={home}", NAME)
-        _allow_sudo(config.sudoers(NAME, str(DAEMON), str(rootwrap)), home)
-        entry = pwd.getpwnam(NAME)
+        undo.callback(remove, name)
+        _run("useradd", "--system", "--user-group", "--no-create-home", f"--home-dir={home}", name)
+        _allow_sudo(config.sudoers(name, str(DAEMON), str(rootwrap)), home, sudoers(name))
+        entry = pwd.getpwnam(name)
         yield process.Identity(entry.pw_uid, entry.pw_gid, _engine_groups())
     strays = [each for each in _owned_files(entry.pw_uid) if not Path(each).is_relative_to(home)]
     assert not strays, f"Left outside {home}: {strays}"
@@ -60,16 +61,21 @@ def reachable(*paths: Path) -> Iterator[None]:
         yield
 
 
-def exists() -> bool:
+def sudoers(name: str = NAME) -> Path:
+    """Return the file with what sudo lets the user do."""
+    return Path("/etc/sudoers.d") / name
+
+
+def exists(name: str = NAME) -> bool:
     """Tell whether there is anything of the user."""
-    return SUDOERS.exists() or NAME in [entry.pw_name for entry in pwd.getpwall()]
+    return sudoers(name).exists() or name in [entry.pw_name for entry in pwd.getpwall()]
 
 
-def remove() -> None:
+def remove(name: str = NAME) -> None:
     """Remove the user and what he may do, also when an earlier run was killed."""
-    SUDOERS.unlink(missing_ok=True)
-    if exists():
-        _run("userdel", NAME)
+    sudoers(name).unlink(missing_ok=True)
+    if exists(name):
+        _run("userdel", name)
 
 
 def _engine_groups() -> tuple[int, ...]:
@@ -77,13 +83,13 @@ def _engine_groups() -> tuple[int, ...]:
     return (Path(path).stat().st_gid,) if scheme == "unix" else ()
 
 
-def _allow_sudo(line: str, directory: Path) -> None:
+def _allow_sudo(line: str, directory: Path, target: Path) -> None:
     draft = directory / "sudoers"
     draft.write_text(line)
     draft.chmod(0o440)
     # A broken file in sudoers.d breaks sudo for everybody: it is checked before it gets there.
     _run("visudo", "--check", "--file", str(draft))
-    _run("install", "--mode=0440", str(draft), str(SUDOERS))
+    _run("install", "--mode=0440", str(draft), str(target))
     _run("visudo", "--check")
 
 

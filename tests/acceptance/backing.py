@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The database and the message broker below Manila, private to these tests."""
+"""The databases and the message broker below the services, private to these tests."""
 
 import contextlib
 import shutil
@@ -41,7 +41,14 @@ def require_packages(needed: Mapping[str, str] = _NEEDED) -> None:
 
 @contextlib.contextmanager
 def database(directory: Path, name: str) -> Iterator[str]:
-    """Run MariaDB and yield the SQLAlchemy URL of an empty database of this name.
+    """Run MariaDB and yield the SQLAlchemy URL of an empty database of this name."""
+    with databases(directory, name) as urls:
+        yield urls[name]
+
+
+@contextlib.contextmanager
+def databases(directory: Path, *names: str) -> Iterator[Mapping[str, str]]:
+    """Run MariaDB and yield the SQLAlchemy URLs of empty databases, by name.
 
     SQLite won't do: Manila 23 and Glance 33 lock themselves out of it.
     """
@@ -56,9 +63,12 @@ def database(directory: Path, name: str) -> Iterator[str]:
     )
     setup = directory / "mariadb.sql"
     setup.write_text(
-        f"CREATE DATABASE {name} CHARACTER SET utf8mb3;\n"
-        f"CREATE USER {name}@127.0.0.1 IDENTIFIED BY '{name}';\n"
-        f"GRANT ALL ON {name}.* TO {name}@127.0.0.1;\n"
+        "".join(
+            f"CREATE DATABASE {name} CHARACTER SET utf8mb3;\n"
+            f"CREATE USER {name}@127.0.0.1 IDENTIFIED BY '{name}';\n"
+            f"GRANT ALL ON {name}.* TO {name}@127.0.0.1;\n"
+            for name in names
+        )
     )
     # It lives for minutes: durability is of no use to it, and flushing takes half the time.
     argv = [
@@ -71,6 +81,7 @@ def database(directory: Path, name: str) -> Iterator[str]:
         "--bind-address=127.0.0.1",
         f"--port={port}",
         "--skip-name-resolve",
+        "--max-connections=400",
         "--innodb-flush-log-at-trx-commit=0",
         "--innodb-flush-method=nosync",
         f"--init-file={setup}",
@@ -79,7 +90,10 @@ def database(directory: Path, name: str) -> Iterator[str]:
         undo.callback(shutil.rmtree, data, ignore_errors=True)
         server = undo.enter_context(process.Process("mariadb", argv, directory))
         process.wait_for("MariaDB", lambda: process.listens(port), processes=[server])
-        yield f"mysql+pymysql://{name}:{name}@127.0.0.1:{port}/{name}?charset=utf8"
+        yield {
+            name: f"mysql+pymysql://{name}:{name}@127.0.0.1:{port}/{name}?charset=utf8"
+            for name in names
+        }
 
 
 @contextlib.contextmanager

@@ -139,6 +139,10 @@ def _write_gateway(path: Path, shared: Path) -> None:
         "container_pids_limit": PIDS,
         "container_cpu_period": PERIOD,
         "container_cpu_quota": QUOTA,
+        # The runtime ends a sandbox that took longer to start, and begins anew with each request:
+        # on a machine that is busy enough it would never get anywhere.
+        "restart_linux_container_timeout": 90,
+        "storlet_timeout": 120,
     }
     lines = [f"{name} = {value}" for name, value in options.items()]
     path.write_text("\n".join(["[DEFAULT]", *lines, ""]))

@@ -81,9 +81,15 @@ def test_what_is_put_through_a_storlet_runs_on_the_proxys_node(
 
 def _answer(ask: Callable[[], requests.Response]) -> requests.Response:
     """Return the first good answer: a busy node's sandbox may start too late for the runtime."""
+    last = "none"
 
     def answer() -> requests.Response | None:
+        nonlocal last
         found = ask()
+        last = f"{found.status_code} {found.text[:500]}"
         return found if found.ok else None
 
-    return process.wait_for("a good answer", answer, timeout=120)
+    try:
+        return process.wait_for("a good answer", answer, timeout=300)
+    except AssertionError as exc:
+        raise AssertionError(f"{exc}\nThe last answer: {last}") from exc

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A small cloud of real services: Keystone, Placement, Glance, Neutron, Nova and Heat.
+
+Nova's compute services are apart: see :mod:`.nova_compute`.
+"""
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import requests
+
+from . import backing, keystone, manila, nova_config, nova_network, process
+
+_BIN = Path(sys.prefix) / "bin"
+_SERVICES = ("placement", "glance", "neutron", "nova", "heat")
+#: Type in the catalogue, by the service that answers.
+_CATALOGUE = {
+    "placement": ("placement", ""),
+    "glance": ("image", ""),
+    "neutron": ("network", ""),
+    "nova": ("compute", "/v2.1"),
+    "heat": ("orchestration", "/v1/%(tenant_id)s"),
+}
+_WSGI = {
+    "placement": "placement.wsgi.api",
+    "glance": "glance.wsgi.api",
+    "neutron": "neutron.wsgi.api",
+    "nova": "nova.wsgi.osapi_compute",
+    "heat": "heat.wsgi.api",
+}
+#: Roles of who starts servers, and of the services.
+MEMBER, SERVICE = "member", ("admin", "service")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Cloud:
+    """Everything but a compute service.
+
+    :param config: nova.conf, the part that all of Nova's services share.
+    :param processes: must all run as long as the cloud does.
+    """
+
+    backing: nova_config.Backing
+    keystone: keystone.Keystone
+    config: Path
+    processes: tuple[process.Process, ...]
+
+    @property
+    def directory(self) -> Path:
+        """All that the services write is below it."""
+        return self.backing.directory
+
+    def manage(self, *words: str) -> str:
+        """Run a command of nova-manage and return what it says."""
+        return _run("nova-manage", f"--config-file={self.config}", *words)
+
+    def user(self, name: str, project: str, role: str = MEMBER) -> keystone.User:
+        """Return a user with a role in a project, made if need be."""
+        return self.keystone.add_user(name, f"{name}-tar-and-oakum", project, role)
+
+
+@contextlib.contextmanager
+def running(directory: Path) -> Iterator[Cloud]:
+    """Run the cloud."""
+    backing.require_packages()
+    for name in ("keystone", *_SERVICES):
+        (directory / name).mkdir()
+    # Heat reads ~/heat.conf, and its home is its directory.
+    with contextlib.ExitStack() as undo:
+        broker = undo.enter_context(backing.broker(directory))
+        databases = undo.enter_context(backing.databases(directory, *nova_config.DATABASES))
+        identity = undo.enter_context(keystone.running(directory / "keystone"))
+        ports = {name: process.free_port() for name in (*_SERVICES, "serialproxy")}
+        base = nova_config.Backing(directory, identity.url, databases, broker, ports)
+        _write(base)
+        _make_schemas(base)
+        _make_accounts(base, identity)
+        process.wait_for("RabbitMQ", lambda: process.listens(backing.port_of(broker)))
+        started = [undo.enter_context(each) for each in (*_apis(base), *_daemons(base))]
+        for name in _SERVICES:
+            process.wait_for(name, lambda url=base.url(name): _answers(url), processes=started)
+        yield Cloud(base, identity, directory / "nova/nova.conf", tuple(started))
+
+
+def _write(base: nova_config.Backing) -> None:
+    made: Mapping[str, manila.Sections] = {
+        "placement/placement.conf": nova_config.placement(base),
+        "glance/glance-api.conf": nova_config.glance(base),
+        "neutron/neutron.conf": nova_config.neutron(base, nova_network.MECHANISM),
+        "nova/nova.conf": nova_config.nova(base),
+        "heat/heat.conf": nova_config.heat(base),
+    }
+    for name, sections in made.items():
+        manila.write_config(base.directory / name, sections)
+    for name in ("images", "staging", "tasks"):
+        (base.directory / "glance" / name).mkdir()
+    nova_network.install(base.directory / "neutron")
+
+
+def _make_schemas(base: nova_config.Backing) -> None:
+    """Make every database's tables; those of different services side by side."""
+    nova = ("nova-manage", f"--config-file={base.directory}/nova/nova.conf")
+    cell0 = base.databases["nova_cell0"]
+    chains: tuple[tuple[Sequence[str], ...], ...] = (
+        (
+            (*nova, "api_db", "sync"),
+            (*nova, "cell_v2", "map_cell0", "--database_connection", cell0),
+            (*nova, "cell_v2", "create_cell", "--name", "cell1"),
+            (*nova, "db", "sync"),
+        ),
+        (
+            (
+                "neutron-db-manage",
+                f"--config-file={base.directory}/neutron/neutron.conf",
+                *("upgrade", "heads"),
+            ),
+        ),
+        (
+            (
+                "placement-manage",
+                f"--config-file={base.directory}/placement/placement.conf",
+                *("db", "sync"),
+            ),
+            ("glance-manage", f"--config-file={base.directory}/glance/glance-api.conf", "db_sync"),
+            ("heat-manage", f"--config-file={base.directory}/heat/heat.conf", "db_sync"),
+        ),
+    )
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        list(pool.map(lambda chain: [_run(*words) for words in chain], chains))
+
+
+def _make_accounts(base: nova_config.Backing, identity: keystone.Keystone) -> None:
+    for name in _SERVICES:
+        for role in SERVICE:
+            identity.add_user(name, nova_config.PASSWORD, nova_config.PROJECT, role)
+        kind, path = _CATALOGUE[name]
+        identity.add_service(kind, base.url(name) + path)
+
+
+def _apis(base: nova_config.Backing) -> Iterator[process.Process]:
+    for name, module in _WSGI.items():
+        home = base.directory / name
+        # Some take the words of the command line for their own, so that gunicorn's are in a file.
+        (home / "gunicorn.conf.py").write_text(
+            f"wsgi_app = '{module}:application'\nbind = '127.0.0.1:{base.ports[name]}'\n"
+            "threads = 8\ntimeout = 0\ncontrol_socket_disable = True\n",
+            encoding="utf-8",
+        )
+        service = name.upper()
+        environment = {
+            f"OS_{service}_CONFIG_DIR": str(home),
+            f"OS_{service}_CONFIG_FILES": f"{name}.conf",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONPATH": str(home),
+        }
+        if name == "glance":
+            environment["OS_GLANCE_CONFIG_FILES"] = "glance-api.conf"
+        argv = [sys.executable, "-m", "gunicorn"]
+        yield process.Process(f"{name}-api", argv, home, environment=environment)
+
+
+def _daemons(base: nova_config.Backing) -> Iterator[process.Process]:
+    for service, names in (
+        ("nova", ("conductor", "scheduler", "serialproxy")),
+        ("heat", ("engine",)),
+    ):
+        home = base.directory / service
+        for name in names:
+            argv = [str(_BIN / f"{service}-{name}"), f"--config-file={home}/{service}.conf"]
+            yield process.Process(f"{service}-{name}", argv, home)
+
+
+def _answers(url: str) -> bool:
+    with contextlib.suppress(requests.RequestException):
+        return requests.get(url, timeout=30).status_code < 500
+    return False
+
+
+def _run(program: str, *words: str) -> str:
+    argv = [str(_BIN / program), *words]
+    result = subprocess.run(argv, capture_output=True, text=True, check=False)
+    said = f"{result.stdout}\n{result.stderr[-4000:]}"
+    assert result.returncode == 0, f"{' '.join(argv)} failed:\n{said}"
+    return result.stdout
