@@ -9,7 +9,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from container_stack import exceptions
@@ -39,7 +39,7 @@ LOG = logging.getLogger(__name__)
 DEFAULT_URL = "unix:///var/run/docker.sock"
 #: Seconds that a removal which somebody else began may take.
 REMOVAL = 10.0
-#: Seconds that the engine may keep silent while it stores what a container has written.
+#: Seconds that the engine may keep silent while it stores what a container has, or is given.
 COMMIT_PATIENCE = 600.0
 
 Labels = engine_networks.Labels
@@ -311,13 +311,14 @@ class Engine(engine_networks.Surroundings):
             written: bytes = client.logs(container, tail="all" if tail is None else tail)
             return written
 
-    def put_archive(self, container: str, path: str, tar: bytes) -> None:
+    def put_archive(self, container: str, path: str, tar: bytes | Iterable[bytes]) -> None:
         """Unpack a tar archive in a directory of the container, which needn't run.
 
+        :param tar: whole, or in any pieces; then it fits any memory.
         :raises NotFound: the container or the directory is missing.
         :raises InvalidRequest: its root is read-only and ``path`` is on no writable mount.
         """
-        with self._connection.use() as client:
+        with self._connection.use(COMMIT_PATIENCE) as client:
             client.put_archive(container, path, tar)
 
     def get_archive(self, container: str, path: str) -> Iterator[bytes]:

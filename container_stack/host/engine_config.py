@@ -95,6 +95,7 @@ def _extras(spec: model.ContainerSpec) -> dict[str, Any]:
         "Privileged": spec.privileged,
         "Dns": list(spec.dns),
         "DnsSearch": list(spec.dns_search),
+        "ExtraHosts": [f"{name}:{address}" for name, address in spec.hosts],
         "Devices": [_device(each) for each in spec.devices],
         "DeviceCgroupRules": list(spec.device_rules),
         "DeviceRequests": requests if spec.gpus else [],
@@ -133,6 +134,8 @@ def _mount(mount: model.Mount, api: tuple[int, ...]) -> dict[str, Any]:
         if mount.read_only and api >= API_1_44:
             bind["ReadOnlyNonRecursive"] = True
         config["BindOptions"] = bind
+    elif mount.kind == "volume" and not mount.copy:
+        config["VolumeOptions"] = {"NoCopy": True}
     elif mount.kind == "tmpfs":
         tmpfs = {"SizeBytes": mount.size, "Mode": mount.mode}
         config["TmpfsOptions"] = {key: value for key, value in tmpfs.items() if value is not None}

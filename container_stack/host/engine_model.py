@@ -34,6 +34,7 @@ class Mount:
     :param propagation: of a bind: "rslave" lets later mounts of the host appear. None is private.
     :param size: bytes that a tmpfs may take.
     :param mode: permissions of a tmpfs, as 0o1777.
+    :param copy: a new volume begins with what the image has at its place.
     """
 
     source: str
@@ -43,6 +44,7 @@ class Mount:
     propagation: str | None = None
     size: int | None = None
     mode: int | None = None
+    copy: bool = True
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -106,6 +108,7 @@ class ContainerSpec:
         unless ``stdin_once`` is false.
     :param working_dir: None is the image's.
     :param dns: addresses of name servers; empty is the engine's own choice.
+    :param hosts: names and their addresses for /etc/hosts.
     :param privileged: without any wall between it and the engine's host.
     :param device_rules: devices that it may open if it has their nodes, as "b 253:7 rw".
     :param gpus: ids of devices that a driver of the engine's passes on.
@@ -155,6 +158,7 @@ class ContainerSpec:
     working_dir: str | None = None
     dns: Sequence[str] = ()
     dns_search: Sequence[str] = ()
+    hosts: Sequence[tuple[str, str]] = ()
     privileged: bool = False
     devices: Sequence[Device] = ()
     device_rules: Sequence[str] = ()
