@@ -14,8 +14,8 @@ import pytest
 
 from container_stack import exceptions
 from container_stack.host import containers, images
+from container_stack.host.image_archive.tar import Kind
 from container_stack.storlets.image import archive
-from container_stack.storlets.image.tar import Kind
 from container_stack.storlets.store import remote
 from container_stack.testing import image_archives, objects
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import strategies
 
 from container_stack import exceptions
-from container_stack.storlets.image import image_config
+from container_stack.host.image_archive import image_config
 from container_stack.testing import image_archives
 
 LAYER = image_archives.layer({"file": b"x"})

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import strategies
 
 from container_stack import exceptions
-from container_stack.storlets.image import tar
+from container_stack.host.image_archive import tar
 from container_stack.testing import image_archives
 
 FORMS = [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]

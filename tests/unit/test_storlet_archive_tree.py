@@ -9,8 +9,9 @@ from collections.abc import Sequence
 import pytest
 
 from container_stack import exceptions
-from container_stack.storlets.image import archive, layers, tree
-from container_stack.storlets.image.tar import Kind
+from container_stack.host.image_archive import layers
+from container_stack.host.image_archive.tar import Kind
+from container_stack.storlets.image import archive, tree
 from container_stack.testing import image_archives
 
 LINK, HARD = image_archives.symlink, image_archives.hard_link

@@ -16,9 +16,9 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
 from container_stack import exceptions
+from container_stack.host.image_archive import tar
 from container_stack.storlets import model, objects
 from container_stack.storlets.deployment import versions
-from container_stack.storlets.image import tar
 from container_stack.storlets.store import documents
 
 CONTAINER = "storlet_images"

@@ -5,9 +5,9 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 
 from container_stack import exceptions
-from container_stack.storlets.image import layers, tar
-from container_stack.storlets.image.layers import Effect
-from container_stack.storlets.image.tar import Kind
+from container_stack.host.image_archive import layers, tar
+from container_stack.host.image_archive.layers import Effect
+from container_stack.host.image_archive.tar import Kind
 
 #: Symbolic links on the way to a file, as in Linux.
 LINKS = 40

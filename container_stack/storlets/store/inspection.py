@@ -4,9 +4,9 @@
 import dataclasses
 from collections.abc import Sequence
 
+from container_stack.host.image_archive.layers import Layer
 from container_stack.storlets import objects
 from container_stack.storlets.image import archive
-from container_stack.storlets.image.layers import Layer
 from container_stack.storlets.store import remote
 from container_stack.storlets.verification import base
 

@@ -15,7 +15,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from container_stack.storlets.image import tar, tree
+from container_stack.host.image_archive import tar
+from container_stack.storlets.image import tree
 from container_stack.storlets.verification import base as bases
 from container_stack.storlets.verification import checks, checks_config, native, report
 

@@ -14,7 +14,7 @@ import struct
 from collections.abc import Iterator
 
 from container_stack import exceptions
-from container_stack.storlets.image import tar
+from container_stack.host.image_archive import tar
 
 #: Bytes of a name, of a link's target, and of one part of a name.
 NAME, PART = 1024, 255
@@ -22,10 +22,10 @@ NAME, PART = 1024, 255
 DEPTH = 128
 
 _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
-#: What the engine takes for a compressed layer: gzip, bzip2, xz, zstd and what may precede that.
-_COMPRESSED = re.compile(rb"\x1f\x8b\x08|BZh|\xfd7zXZ\0|\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18")
+#: What the engine takes for a compressed archive: gzip, bzip2, xz, zstd and what may precede that.
+COMPRESSED = re.compile(rb"\x1f\x8b\x08|BZh|\xfd7zXZ\0|\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_CAPABILITY = "security.capability"
+CAPABILITY = "security.capability"
 #: https://github.com/torvalds/linux/blob/v6.1/include/uapi/linux/capability.h, VFS_CAP_REVISION_2
 _CAPABILITY_SIZE, _CAPABILITY_REVISION = 20, 0x02000000
 
@@ -79,13 +79,21 @@ def changes(source: tar.Source, layer: Layer, *, trusted: bool) -> Iterator[Chan
     for header in tar.headers(source, layer.offset, layer.offset + layer.size):
         if not trusted:
             _check_strictly(header)
-        path = _parts(header.name, header)
-        target: tuple[str, ...] = ()
-        if header.kind is tar.Kind.HARD_LINK:
-            target = _parts(header.target, header)
-        elif header.kind is tar.Kind.SYMLINK and not 0 < _length(header.target) <= NAME:
-            raise refused(header, "a symbolic link that leads nowhere, or too far")
-        yield _change(path, target, header)
+        yield change(header)
+
+
+def change(header: tar.Header) -> Change:
+    """Return what an entry of a layer changes.
+
+    :raises InvalidRequest: its name, or what it links to, leads out of the image or is too long.
+    """
+    path = _parts(header.name, header)
+    target: tuple[str, ...] = ()
+    if header.kind is tar.Kind.HARD_LINK:
+        target = _parts(header.target, header)
+    elif header.kind is tar.Kind.SYMLINK and not 0 < _length(header.target) <= NAME:
+        raise refused(header, "a symbolic link that leads nowhere, or too far")
+    return _change(path, target, header)
 
 
 def check_plain(source: tar.Source, offset: int, what: str) -> None:
@@ -93,7 +101,7 @@ def check_plain(source: tar.Source, offset: int, what: str) -> None:
 
     :raises InvalidRequest: it is.
     """
-    if _COMPRESSED.match(source.read(offset, min(tar.BLOCK, source.size - offset))):
+    if COMPRESSED.match(source.read(offset, min(tar.BLOCK, source.size - offset))):
         raise exceptions.InvalidRequest(
             f"{what} is compressed; give the archive as docker save writes it, made by an engine "
             "that doesn't keep its images in containerd."
@@ -143,11 +151,12 @@ def _check_strictly(header: tar.Header) -> None:
     if _CONTROL.search(header.name) or _CONTROL.search(header.target):
         raise refused(header, "a name with control characters, or leads to one")
     for name, value in header.attributes.items():
-        if name != _CAPABILITY or not _is_capability(header, value):
+        if name != CAPABILITY or not is_capability(header, value):
             raise refused(header, f"a file with the attribute {name[:80]!a}; remove that")
 
 
-def _is_capability(header: tar.Header, value: str) -> bool:
+def is_capability(header: tar.Header, value: str) -> bool:
+    """Whether an attribute's value is a file's capabilities, as all kernels understand them."""
     data = value.encode("utf-8", "surrogateescape")
     return (
         header.kind is tar.Kind.FILE
