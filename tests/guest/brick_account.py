@@ -8,14 +8,14 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from functional import test_sudo
+from functional import service_account
 
 from container_stack.rootwrap import commands, config
 
 SCRIPTS = Path(sys.executable).parent
 
 
-class Account(test_sudo.Account):
+class Account(service_account.Account):
     """A user who may do with sudo what our docs tell, and nothing else.
 
     :ivar helpers: by name, command lines that run our program as root for him.
