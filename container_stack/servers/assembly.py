@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Putting the service of servers together from plain values: what a driver calls."""
+
+import dataclasses
+import os
+
+from container_stack.host import containers, locks
+from container_stack.rootwrap import commands, executor
+from container_stack.servers import disks, interfaces, lives, records, service, spec
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Settings:
+    """How servers are to be kept on this host.
+
+    :param owner: names this user of the host among all; others' things are never touched.
+    :param state_dir: directory for records, mount points and locks; this process must own it.
+    :param root_helper: command that starts the rootwrap daemon; None for the usual one.
+    :param engine_timeout: seconds that the engine may keep silent.
+    """
+
+    owner: str
+    state_dir: str = commands.STATE_DIR
+    root_helper: str | None = None
+    docker_url: str = containers.DEFAULT_URL
+    tls: containers.TLS | None = None
+    engine_timeout: float = 60.0
+    defaults: spec.Defaults = spec.Defaults()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Service:
+    """All that keeps servers; nothing of it is in memory only."""
+
+    engine: containers.Engine
+    executor: executor.Executor
+    servers: service.Servers
+    interfaces: interfaces.Interfaces
+    disks: disks.Disks
+
+    def close(self) -> None:
+        """Close connections and stop the root helper."""
+        self.engine.close()
+        self.executor.close()
+
+
+def open_service(settings: Settings) -> Service:
+    """Return a service of servers. Nothing is started or contacted until it is used."""
+    engine = containers.Engine(
+        settings.docker_url, tls=settings.tls, timeout=settings.engine_timeout
+    )
+    return assemble(
+        settings, engine, executor.Executor(settings.root_helper, state_dir=settings.state_dir)
+    )
+
+
+def assemble(settings: Settings, engine: containers.Engine, run: executor.Executor) -> Service:
+    """Return a service of servers over this engine and this executor."""
+    object_locks = locks.ObjectLocks(os.path.join(settings.state_dir, "locks"))
+    network = interfaces.Interfaces(
+        run, object_locks, directory=os.path.join(settings.state_dir, "interfaces")
+    )
+    server_disks = disks.Disks(run)
+    life = lives.Lives(
+        engine,
+        network,
+        server_disks,
+        records.ServerRecords(os.path.join(settings.state_dir, "servers"), settings.owner),
+        owner=settings.owner,
+        defaults=settings.defaults,
+    )
+    return Service(engine, run, service.Servers(life, object_locks), network, server_disks)

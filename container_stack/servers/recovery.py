@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a start does about servers that a crash, a reboot or an engine's restart has left."""
+
+import contextlib
+import dataclasses
+import logging
+from collections.abc import Mapping, Sequence
+from concurrent import futures
+
+from container_stack import exceptions
+from container_stack.host import containers, locks
+from container_stack.servers import lives, records, spec
+
+LOG = logging.getLogger(__name__)
+
+#: Servers brought back at once; the engine is fastest with about eight.
+WORKERS = 8
+
+Step = records.Step
+
+
+class Recovery:
+    """Finishes or undoes what was begun with servers of one owner, and plugs again what runs.
+
+    It is done as often as one likes, while others work: who holds a server's lock is left alone.
+    """
+
+    def __init__(self, life: lives.Lives, object_locks: locks.ObjectLocks) -> None:
+        self._life = life
+        self._records = life.records
+        self._locks = object_locks
+
+    def recover(self) -> Sequence[str]:
+        """Do it, and return in words what was done and what couldn't be."""
+        self._locks.sweep()
+        self._life.disks.start()
+        standing = self._standing()
+        known = [*self._records.ids(), *self._records.strays()]
+        with futures.ThreadPoolExecutor(WORKERS) as pool:
+            said = list(pool.map(lambda each: self._one(each, standing), known))
+        left = {*self._standing(), *self._records.ids()}
+        said.append(self._attempt("interfaces", self._release, left))
+        return [words for words in said if words]
+
+    def _standing(self) -> Mapping[str, containers.Container]:
+        """Return the owner's containers that are servers, by the ids of these."""
+        found = self._life.engine.list(spec.labels(self._life.owner))
+        return {each.labels["container_stack.id"]: each for each in found if lives.is_main(each)}
+
+    def _one(self, server_id: str, standing: Mapping[str, containers.Container]) -> str:
+        return self._attempt(server_id, self._bring_back, server_id, standing)
+
+    def _bring_back(self, server_id: str, standing: Mapping[str, containers.Container]) -> str:
+        with contextlib.ExitStack() as held:
+            try:
+                held.enter_context(self._locks.hold(f"server-{server_id}", wait=False))
+            except exceptions.Busy:
+                return ""
+            record = self._records.read(server_id)
+            if record is None:
+                return self._sweep(server_id)
+            if record.step in (Step.MAKING, Step.REMOVING):
+                self._life.remove(server_id)
+                what = "Undid the boot" if record.step is Step.MAKING else "Finished the removal"
+                return f"{what} of server {server_id}."
+            return self._return(record, standing.get(server_id))
+
+    def _return(self, record: records.Record, container: containers.Container | None) -> str:
+        if container is not None and container.state in ("running", "paused"):
+            self._life.start(record.id, record.ports)
+            if record.step is Step.STARTING and container.state == "paused":
+                self._life.engine.unpause(container.id)
+        if record.step is Step.READY:
+            return ""
+        self._records.write(dataclasses.replace(record, step=Step.READY))
+        return f"Finished the start of server {record.id}."
+
+    def _sweep(self, server_id: str) -> str:
+        """Remove the directory of a server whose record was never written, or is removed."""
+        if server_id in self._records.strays():
+            self._records.remove(server_id)
+        return ""
+
+    def _release(self, server_ids: set[str]) -> str:
+        self._life.disks.recover(server_ids)
+        gone = self._life.interfaces.recover(server_ids)
+        return f"Unplugged servers that are gone: {', '.join(gone)}." if gone else ""
+
+    def _attempt(self, name, action, *arguments) -> str:  # type: ignore[no-untyped-def]
+        try:
+            words: str = action(*arguments)
+            return words
+        except exceptions.ContainerStackError as exc:
+            LOG.warning("Could not bring back %(name)s: %(why)s", {"name": name, "why": exc})
+            return f"Could not bring back {name}: {exc}"
