@@ -7,10 +7,12 @@
 #   contract    tests/contract: one suite for every storage backend that this kernel can run
 #   functional  tests/functional: a real engine, loop devices, a normal user with sudo
 #   osd         tests/functional/osd: the same of Open Storage, and clusters, which take their time
+#   servers     tests/functional/servers: the same of containers as servers
 #   guest       tests/guest: LVM; in a User-Mode-Linux guest where this kernel has no device-mapper
 #   examples    examples/: an operator's own service, a third party's backend
 #   demo        tools/run-demo.sh
 #   acceptance  tests/acceptance: real OpenStack services
+#   nova        tests/nova: Nova's own suites over our driver; and Nova among real OpenStack services
 #   bench-smoke benchmarks/: that they run; their ratios are shown
 #
 # Without SECTION all of them; --fast: without guest, demo, acceptance and benchmarks. What doesn't
@@ -23,8 +25,8 @@
 
 # The lanes of a line run side by side, the sections of a lane one after the other. The quickest to
 # fail come first, and what is measured runs alone. The guest has one core; the rest the other.
-PHASES=("lint unit" "guest functional,examples,acceptance contract,osd" "demo" "bench-smoke")
-FAST="lint unit contract functional osd examples"
+PHASES=("lint unit" "guest,nova functional,examples,acceptance contract,osd,servers" "demo" "bench-smoke")
+FAST="lint unit contract functional osd servers examples"
 
 section_lint() {
     local failed=0
@@ -41,9 +43,18 @@ section_lint() {
 
 section_unit() { run_pytest unit tests/unit; }
 section_contract() { run_pytest contract tests/contract; }
-section_functional() { run_pytest functional tests/functional --ignore=tests/functional/osd; }
 section_osd() { run_pytest osd tests/functional/osd; }
-section_acceptance() { run_pytest acceptance tests/acceptance; }
+section_servers() { run_pytest servers tests/functional/servers; }
+section_acceptance() { run_pytest acceptance tests/acceptance --ignore-glob='*/test_nova*.py'; }
+section_functional() {
+    run_pytest functional tests/functional --ignore=tests/functional/osd --ignore=tests/functional/servers
+}
+
+section_nova() {
+    # Nova's fixtures change their process for good.
+    run_pytest nova tests/nova && run_pytest nova-services tests/acceptance/test_nova*.py
+}
+
 section_bench-smoke() { "$VENV/bin/python" -m benchmarks --smoke; }
 section_demo() { tools/run-demo.sh; }
 
@@ -173,19 +184,19 @@ cd "$ROOT"
 needed=(python3-venv pgrep losetup mkfs.xfs mkfs.ext4 mkfs.btrfs sudo ip lvm tgtd iscsi-inq)
 if has lint; then needed+=(shellcheck); fi
 if has guest; then needed+=(mmdebstrap patchelf); fi
-if has acceptance; then needed+=(rabbitmq-server); fi
-if has acceptance || has contract || has osd; then needed+=(mariadbd); fi
+if has acceptance || has nova; then needed+=(rabbitmq-server); fi
+if has acceptance || has contract || has osd || has nova; then needed+=(mariadbd); fi
 if has contract; then needed+=(postgresql); fi
 if has functional; then needed+=(docker-registry sshd); fi
 if has functional || has osd; then needed+=(etcd); fi
 if has osd; then needed+=(faketime chromium curl systemd-analyze); fi
-if has acceptance || has bench-smoke; then needed+=(memcached curl); fi
+if has acceptance || has nova || has bench-smoke; then needed+=(memcached curl); fi
 if has functional || has osd || has acceptance || has bench-smoke; then needed+=(mmdebstrap gcc); fi
 engine=no
-for section in functional osd acceptance examples demo bench-smoke; do if has "$section"; then engine=yes; fi; done
+for section in functional osd servers acceptance nova examples demo bench-smoke; do if has "$section"; then engine=yes; fi; done
 if [ "$engine" = yes ]; then needed+=(dockerd busybox-static smbclient); fi
 need_commands "${needed[@]}"
-need_venv manila glance swift etcd osd aws mysql postgresql simulator demo test lint docs
+need_venv manila nova glance swift etcd osd aws mysql postgresql simulator demo test lint docs
 if [ "$engine" = yes ]; then need_engine; fi
 
 # Nothing is written into the checkout.
