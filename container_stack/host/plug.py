@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Container interfaces on bridges that somebody else made: a Linux bridge, or Open vSwitch.
+"""Container interfaces on bridges: a Linux bridge, or Open vSwitch.
 
 A veth pair joins the two: its inner end is the container's interface, made in the container's
 network namespace at once; its outer end joins the bridge as the LAST step, so nothing flows before
@@ -20,6 +20,7 @@ import hashlib
 import ipaddress
 import logging
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from container_stack import exceptions
@@ -37,13 +38,20 @@ class Plug:
     """One interface of a container.
 
     :param id: names it for ever; on Open vSwitch the controller's port id (``iface-id``).
-    :param bridge: an existing bridge.
+    :param bridge: an existing bridge; "" leads nowhere.
     :param mac: of the inner end.
-    :param addresses: with prefix, such as ``"10.0.0.5/24"`` and ``"fd00::5/64"``.
+    :param addresses: with prefix, such as ``"10.0.0.5/24"`` and ``"fd00::5/64"``; a family of
+        which it has none is off.
     :param gateways: of default routes, at most one a family; it need not lie in a subnet.
     :param mtu: bytes, of both ends.
-    :param interface: the inner end's name, ``eth`` and one digit.
+    :param interface: the inner end's name, ``eth`` and a number below 100.
     :param ovs: the bridge is Open vSwitch's.
+    :param device: the outer end's name, ``tap`` and the first eleven letters of the id; "" is one
+        of ours. With it the rest has a meaning, too:
+    :param routes: destinations and their gateways, where "0.0.0.0" and "::" are on the link.
+    :param metric: of all its routes; of two interfaces the one with the lower is used.
+    :param silent: the host is no neighbour on the outer end, if that is on no bridge.
+    :param server: UUID of whom it serves, which Open vSwitch is told.
     """
 
     id: str
@@ -54,28 +62,44 @@ class Plug:
     mtu: int = 1500
     interface: str = "eth1"
     ovs: bool = False
+    device: str = ""
+    routes: tuple[tuple[str, str], ...] = ()
+    metric: int = 1024
+    silent: bool = False
+    server: str = ""
 
     def __post_init__(self) -> None:
         try:
             families = {ipaddress.ip_interface(text).version for text in self.addresses}
             routed = [ipaddress.ip_address(text).version for text in self.gateways]
+            ways = [(ipaddress.ip_network(to), ipaddress.ip_address(by)) for to, by in self.routes]
         except ValueError as exc:
             raise exceptions.InvalidRequest(f"Plug {self.id}: {exc}.") from exc
-        if not families:
+        if not families and not self.device:
             raise exceptions.InvalidRequest(f"Plug {self.id} needs an address.")
         if len(set(routed)) < len(routed) or not families.issuperset(routed):
             raise exceptions.InvalidRequest(
                 f"Plug {self.id}: give one gateway for each family of its addresses, or none."
             )
-        least = max(_LEAST_MTU[family] for family in families)
+        if any(to.version != by.version or to.version not in families for to, by in ways):
+            raise exceptions.InvalidRequest(
+                f"Plug {self.id}: a route and its gateway are of one family, of which it has an "
+                "address."
+            )
+        least = max((_LEAST_MTU[family] for family in families), default=_LEAST_MTU[4])
         if not least <= self.mtu <= 65535:
             raise exceptions.InvalidRequest(
                 f"Plug {self.id}: an MTU of {self.mtu} is not within {least} and 65535."
             )
 
+    @property
+    def link(self) -> str:
+        """The name of its outer end."""
+        return self.device or host_interface(self.id)
+
 
 def host_interface(plug_id: str) -> str:
-    """Return the name of a plug's outer end: always the same, 15 characters."""
+    """Return the name of an outer end of ours: always the same, 15 characters."""
     return "csp" + hashlib.sha256(plug_id.encode()).hexdigest()[:12]
 
 
@@ -85,8 +109,8 @@ class Plugs:
     def __init__(self, executor: executor.Executor) -> None:
         self._executor = executor
 
-    def plug(self, plug: Plug, sandbox: str) -> None:
-        """Give the container its interface; a repeated call changes nothing.
+    def plug(self, plug: Plug, sandbox: str) -> bool:
+        """Give the container its interface, and return whether it hadn't got it already.
 
         Call it again when the container has been started again: its old interface is gone.
 
@@ -102,27 +126,31 @@ class Plugs:
             )
         mark = hashlib.sha256(f"{plug} {sandbox}".encode()).hexdigest()[:16]
         if _is_plugged(plug, mark):
-            return
-        self.unplug(plug.id, ovs=plug.ovs)
+            return False
         with contextlib.ExitStack() as undo:
-            undo.callback(self.unplug, plug.id, ovs=plug.ovs)
+            undo.callback(self.unplug, plug.id, ovs=plug.ovs, device=plug.device)
+            self.unplug(plug.id, ovs=plug.ovs, device=plug.device)
             self._make(plug, sandbox)
             self._connect(plug, mark)
             undo.pop_all()
         LOG.info("Plugged %(plug)s into %(bridge)s", {"plug": plug.id, "bridge": plug.bridge})
+        return True
 
-    def unplug(self, plug_id: str, *, ovs: bool = False) -> None:
+    def unplug(self, plug_id: str, *, ovs: bool = False, device: str = "") -> None:
         """Remove the interface, whether or not the container lives; no error if it is gone.
 
         :param ovs: it is, or may be, on a bridge of Open vSwitch.
+        :param device: its outer end's name, unless that is one of ours.
         """
-        host = host_interface(plug_id)
-        if ovs:
+        host = device or host_interface(plug_id)
+        if ovs and device:
+            self._executor.run(commands.UNPLUG_PORT_OVS, host=host)
+        elif ovs:
             self._executor.run(commands.UNPLUG_OVS, host=host)
         if not os.path.exists(f"{_LINKS}/{host}"):
             return
         try:
-            self._executor.run(commands.PLUG_DELETE, host=host)
+            self._executor.run(commands.outer(host, commands.PLUG_DELETE), host=host)
         except exceptions.CommandFailed:
             # The kernel removes it with the container's namespace, perhaps just now.
             if os.path.exists(f"{_LINKS}/{host}"):
@@ -133,32 +161,63 @@ class Plugs:
         run = self._executor.run
         place: dict[str, Any] = {"sandbox": sandbox, "inside": plug.interface}
         run(
-            commands.PLUG_ADD,
-            host=host_interface(plug.id),
+            commands.outer(plug.link, commands.PLUG_ADD),
+            host=plug.link,
             mtu=plug.mtu,
             mac=plug.mac.lower(),
             **place,
         )
-        run(commands.PLUG_UP, **place)
         interfaces = [ipaddress.ip_interface(text) for text in plug.addresses]
         if any(each.version == 6 for each in interfaces):
             run(commands.PLUG_ENABLE6, **place)
+        elif plug.device:
+            run(commands.PLUG_DISABLE6, **place)
+        run(commands.PLUG_UP, **place)
         for each in interfaces:
             kind = commands.PLUG_ADDRESS4 if each.version == 4 else commands.PLUG_ADDRESS6
             run(kind, address=each.with_prefixlen, **place)
+        if plug.device:
+            self._lead(plug, place)
+            return
         for text in plug.gateways:
             run(commands.PLUG_ROUTE, gateway=str(ipaddress.ip_address(text)), **place)
 
+    def _lead(self, plug: Plug, place: Mapping[str, Any]) -> None:
+        """Set the ways that lead to other networks, each with the interface's metric."""
+        gateways = [ipaddress.ip_address(text) for text in plug.gateways]
+        default = {4: "0.0.0.0/0", 6: "::/0"}
+        ways = [(default[gateway.version], gateway) for gateway in gateways]
+        ways += [
+            (str(ipaddress.ip_network(to)), ipaddress.ip_address(by)) for to, by in plug.routes
+        ]
+        for destination, gateway in ways:
+            values: dict[str, Any] = {"destination": destination, "metric": plug.metric, **place}
+            if gateway.is_unspecified:
+                self._executor.run(commands.PLUG_LINK_WAY, **values)
+            else:
+                self._executor.run(commands.PLUG_WAY, gateway=str(gateway), **values)
+
     def _connect(self, plug: Plug, mark: str) -> None:
-        run, host = self._executor.run, host_interface(plug.id)
-        if not plug.ovs:
-            run(commands.PLUG_BRIDGE, host=host, bridge=plug.bridge, mark=mark)
+        run, host = self._executor.run, plug.link
+        if plug.ovs:
+            place: dict[str, Any] = {"bridge": plug.bridge, "host": host}
+            place |= {"port": plug.id, "mac": plug.mac.lower()}
+            if plug.device:
+                run(commands.PORT_OVS, server=plug.server, **place)
+            else:
+                run(commands.PLUG_OVS, **place)
+        elif plug.bridge:
+            join = commands.outer(host, commands.PLUG_BRIDGE)
+            run(join, host=host, bridge=plug.bridge, mark=mark)
             return
-        run(commands.PLUG_OVS, bridge=plug.bridge, host=host, port=plug.id, mac=plug.mac.lower())
-        run(commands.PLUG_READY, host=host, mark=mark)
+        elif plug.silent:
+            run(commands.SILENCE, link=host)
+        run(commands.outer(host, commands.PLUG_READY), host=host, mark=mark)
 
 
 def _check_bridge(plug: Plug) -> None:
+    if not plug.bridge and plug.device:
+        return
     path = f"{_LINKS}/{plug.bridge}" + ("" if plug.ovs else "/bridge")
     if "/" in plug.bridge or not os.path.isdir(path):
         kind = "Open vSwitch" if plug.ovs else "Linux"
@@ -166,11 +225,13 @@ def _check_bridge(plug: Plug) -> None:
 
 
 def _is_plugged(plug: Plug, mark: str) -> bool:
-    link = f"{_LINKS}/{host_interface(plug.id)}"
+    link = f"{_LINKS}/{plug.link}"
     try:
         with open(f"{link}/ifalias", encoding="utf-8") as file:
             if file.read().strip() != mark:
                 return False
-        return plug.ovs or os.path.basename(os.readlink(f"{link}/master")) == plug.bridge
+        if plug.ovs or not plug.bridge:
+            return True
+        return os.path.basename(os.readlink(f"{link}/master")) == plug.bridge
     except OSError:
         return False

@@ -48,6 +48,8 @@ _ROOT = f"{_KEPT}/(?:export|local)"
 _HOST = r"[A-Za-z0-9][A-Za-z0-9-]*(?:\.[A-Za-z0-9-]+)*"
 _WORD = "[A-Za-z0-9_-][A-Za-z0-9._-]*"
 _NITRO = "nvme-Amazon_Elastic_Block_Store_vol[0-9a-f]+"
+# What is left of a port's id in the name of a link.
+_PORT = "[0-9a-f]{8}-[0-9a-f]{2}"
 _IP4 = r"[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+"
 _IP6 = r"[0-9a-f]*:[0-9a-f:]*"
 
@@ -58,8 +60,12 @@ KINDS: Mapping[str, str] = {
     "address6": f"{_IP6}/[0-9]+",
     "bridge": _GROUP,
     "btrfs": _KEPT,
+    "container": "[0-9a-f]{64}",
+    "destination": f"(?:{_IP4}|{_IP6})/[0-9]+",
     "device": rf"(?:{_LOOP}|{_LV})",
     "digest": "[0-9a-f]{16}",
+    # Links of root's own: see container_stack.rootwrap.disk.
+    "disk": f"/run/container-stack-disks/{_UUID}",
     # As udev and Xen show it. What has the letters a to e is somebody else's, such as the root.
     "ebs": rf"/dev/(?:disk/by-id/{_NITRO}|xvd(?:[f-p]|[bc][a-z]))",
     "export": f"{_KEPT}/export",
@@ -68,19 +74,26 @@ KINDS: Mapping[str, str] = {
     "id": _UUID,
     "image": rf"<state>/volumes/{_NAME}\.img",
     "inbox": rf"{_KEPT}/inbox/{_UUID}",
-    "inside": "eth[0-9]",
+    "inside": "eth[0-9][0-9]?",
     "kept": f"{_KEPT}/volumes/{_UUID}",
     "loop": _LOOP,
     "mac": "[0-9a-f][02468ace](?::[0-9a-f]{2}){5}",
+    # Linux bridges that we make: of a network, of a port; the names of two kinds are Neutron's.
+    "made_bridge": f"(?:csb[0-9a-f]{{12}}|(?:brq|qbr){_PORT})",
     "mountpoint": _MOUNT,
     "nfs_data": f"{_ROOT}/{_UUID}/data",
     "nfs_options": r"(?:soft|hard)(?:\x2cvers=(?:3|4|4\.[0-2]))?",
     "nfs_root": _ROOT,
+    "node": "/dev/(?:vd|sd|xvd|hd)[a-z][a-z]?",
     "nfs_source": rf"(?:{_HOST}|\[{_IP6}\]):/(?:{_WORD}(?:/{_WORD})*)?",
     "plug": "csp[0-9a-f]{12}",
     "port": _GROUP,
+    "port_bridge": f"qbr{_PORT}",
+    "port_inner": f"qvb{_PORT}",
+    "port_outer": f"qvo{_PORT}",
     # What Docker names the network namespace of a container; the host's own is "default".
     "sandbox": "/(?:var/)?run/docker/netns/[0-9a-f]{12}",
+    "silent": f"(?:csb[0-9a-f]{{12}}|(?:brq|qbr|tap){_PORT})",
     "size": "[1-9][0-9]*",
     "snapshot": rf"{_GROUP}/css-{_NAME}",
     "snapshot_device": rf"{_DEV}{_GROUP}/css-{_NAME}",
@@ -88,7 +101,10 @@ KINDS: Mapping[str, str] = {
     "stream": rf"<state>/streams/{_UUID}",
     # Whole, half-made, about to be replaced, or just received.
     "subvolume": rf"{_KEPT}/(?:volumes/(?:(?:new|old)\.)?|inbox/{_UUID}/){_UUID}",
+    "switched": f"(?:tap|qvo){_PORT}",
     "tag": r"container_stack\.[a-z]+=[A-Za-z0-9_+.=&-]*",
+    # As Neutron's agents know the interface of a port.
+    "tap": f"tap{_PORT}",
     "tree": "<state>/mounts",
     "volume": f"{_GROUP}/cs-{_NAME}",
     "volume_device": _LV,
@@ -295,9 +311,26 @@ _EBS = {
 EBS = (PROBE, WIPE, *_EBS.values())
 
 
+# Volumes of the compute service, where container-stack-disk has connected them.
+_DISK = {
+    command.name: dataclasses.replace(
+        command,
+        name=f"{command.name}_disk",
+        template=command.template.replace("{device:device}", "{device:disk}"),
+    )
+    for command in (
+        *(MAKE_XFS, MAKE_EXT4, MOUNT_VOLUME_XFS, MOUNT_VOLUME_EXT4, MOUNT_VOLUME_BTRFS),
+        *(GROW_EXT4, PROBE),
+    )
+}
+
+
 def on(device: str, command: Command) -> Command:
     """Return the command that does to this device what the given one does to any of its own."""
-    return _EBS.get(command.name, command) if re.fullmatch(KINDS["ebs"], device) else command
+    for kind, there in (("ebs", _EBS), ("disk", _DISK)):
+        if re.fullmatch(KINDS[kind], device):
+            return there.get(command.name, command)
+    return command
 
 
 # Subvolumes --------------------------------------------------------------------------------
@@ -612,6 +645,106 @@ NETWORK = (
     UNPLUG_OVS,
 )
 
+# Interfaces of servers, whose outer ends have the names that Neutron's agents look for. What is
+# done within the container is the same.
+_TAPS = {
+    command.name: dataclasses.replace(
+        command,
+        name=f"{command.name}_tap",
+        template=command.template.replace("{host:plug}", "{host:tap}"),
+    )
+    for command in (PLUG_ADD, PLUG_DELETE, PLUG_BRIDGE, PLUG_READY)
+}
+PLUG_DISABLE6 = Command(
+    "plug_disable6",
+    "nsenter --net={sandbox:sandbox} /sbin/sysctl -q -w"
+    " net.ipv6.conf.{inside:inside}.disable_ipv6=1",
+)
+# With several interfaces the default route of the first counts, as long as it is there.
+PLUG_WAY = Command(
+    "plug_way",
+    "nsenter --net={sandbox:sandbox} /sbin/ip route replace {destination:destination}"
+    " via {gateway:gateway} dev {inside:inside} onlink metric {metric:size}",
+)
+PLUG_LINK_WAY = Command(
+    "plug_link_way",
+    "nsenter --net={sandbox:sandbox} /sbin/ip route replace {destination:destination}"
+    " dev {inside:inside} metric {metric:size}",
+)
+PORT_OVS = Command(
+    "port_ovs",
+    "ovs-vsctl --timeout=10 --may-exist add-port {bridge:bridge} {host:switched}"
+    " -- set Interface {host:switched} external_ids:iface-id={port:id}"
+    " external_ids:attached-mac={mac:mac} external_ids:iface-status=active"
+    " external_ids:vm-uuid={server:id}",
+)
+UNPLUG_PORT_OVS = Command(
+    "unplug_port_ovs", "ovs-vsctl --timeout=10 --if-exists del-port {host:switched}"
+)
+BRIDGE_ADD = Command(
+    "bridge_add",
+    "ip link add name {bridge:made_bridge} type bridge forward_delay 0 stp_state 0"
+    " mcast_snooping 0",
+    idempotent=False,
+)
+# An agent may filter what it has on either side of a port's bridge: this learns no addresses.
+BRIDGE_ADD_PORT = Command(
+    "bridge_add_port",
+    "ip link add name {bridge:port_bridge} type bridge forward_delay 0 stp_state 0"
+    " mcast_snooping 0 ageing_time 0",
+    idempotent=False,
+)
+# The host is nobody's neighbour there: it answers for none of its addresses that aren't the
+# link's, takes no advertised routes, and hears nobody whom it wouldn't answer that way.
+SILENCE = Command(
+    "silence",
+    "sysctl -q -w net.ipv6.conf.{link:silent}.disable_ipv6=1"
+    " net.ipv4.conf.{link:silent}.arp_ignore=1 net.ipv4.conf.{link:silent}.rp_filter=1",
+)
+BRIDGE_UP = Command("bridge_up", "ip link set dev {bridge:made_bridge} up")
+BRIDGE_DELETE = Command(
+    "bridge_delete", "ip link delete dev {bridge:made_bridge}", idempotent=False
+)
+HYBRID_ADD = Command(
+    "hybrid_add",
+    "ip link add {inner:port_inner} mtu {mtu:size} type veth peer name {outer:port_outer}"
+    " mtu {mtu:size}",
+    idempotent=False,
+)
+HYBRID_JOIN = Command(
+    "hybrid_join", "ip link set dev {inner:port_inner} master {bridge:port_bridge} up"
+)
+HYBRID_UP = Command("hybrid_up", "ip link set dev {outer:port_outer} up")
+HYBRID_DELETE = Command("hybrid_delete", "ip link delete dev {inner:port_inner}", idempotent=False)
+
+PORTS = (
+    *_TAPS.values(),
+    PLUG_UP,
+    PLUG_ADDRESS4,
+    PLUG_ADDRESS6,
+    PLUG_ENABLE6,
+    PLUG_DISABLE6,
+    PLUG_WAY,
+    PLUG_LINK_WAY,
+    PORT_OVS,
+    UNPLUG_PORT_OVS,
+    BRIDGE_ADD,
+    BRIDGE_ADD_PORT,
+    SILENCE,
+    BRIDGE_UP,
+    BRIDGE_DELETE,
+    HYBRID_ADD,
+    HYBRID_JOIN,
+    HYBRID_UP,
+    HYBRID_DELETE,
+)
+
+
+def outer(device: str, command: Command) -> Command:
+    """Return the command that does to this outer end what the given one does to those of ours."""
+    return _TAPS[command.name] if re.fullmatch(KINDS["tap"], device) else command
+
+
 # Remote block devices ----------------------------------------------------------------------
 
 # It takes no argument; what it does is its own: see container_stack.rootwrap.brick.
@@ -624,11 +757,66 @@ ATTACH = (BRICK,)
 # Kills who uses what is mounted there, and unmounts it: see container_stack.rootwrap.fence.
 OSD_FENCE = Command("osd_fence", "container-stack-fence {tree:tree}", own=True)
 
+# Volumes and shares of servers ---------------------------------------------------------------
+
+# What may hold secrets comes by standard input: see container_stack.rootwrap.disk.
+_DISK_PROGRAM = "container-stack-disk"
+DISK_CONNECT = Command(
+    "disk_connect",
+    f"{_DISK_PROGRAM} connect {{server:id}} {{disk:id}} {{tree:tree}}",
+    120,
+    long=True,
+    own=True,
+)
+DISK_DISCONNECT = Command(
+    "disk_disconnect",
+    f"{_DISK_PROGRAM} disconnect {{server:id}} {{disk:id}}",
+    120,
+    long=True,
+    own=True,
+)
+DISK_SHOW = Command(
+    "disk_show",
+    f"{_DISK_PROGRAM} show {{server:id}} {{disk:id}} {{tree:tree}} {{container:container}}"
+    " {pid:size} {target:node} {access:access}",
+    own=True,
+)
+DISK_HIDE = Command(
+    "disk_hide",
+    f"{_DISK_PROGRAM} hide {{server:id}} {{disk:id}} {{container:container}} {{pid:size}}"
+    " {target:node}",
+    own=True,
+)
+# A server that is silent is waited for, as NFS does: a share that gave up would lose writes.
+MOUNT_SHARE = Command(
+    "mount_share",
+    "mount.nfs {source:nfs_source} {path:mountpoint} -o {access:access},nosuid,nodev,retry=0",
+    60,
+    idempotent=False,
+)
+
+DISKS = (
+    DISK_CONNECT,
+    DISK_DISCONNECT,
+    DISK_SHOW,
+    DISK_HIDE,
+    *_DISK.values(),
+    MOUNT_SHARE,
+    NFS_UNBIND,
+    UNMOUNT,
+    GROW_XFS,
+    GROW_BTRFS,
+    BIND_TREE,
+    SHARE_TREE,
+    UNMOUNT_TREE,
+)
+
 # What each driver may do, one filters file each ---------------------------------------------
 
 DRIVERS: Mapping[str, tuple[Command, ...]] = {
     "glance": ATTACH,
     "manila": (*LOOP, *FILESYSTEM, *LVM, *NETWORK),
+    "nova": (*PORTS, *DISKS),
     "osd": (*LOOP, *VOLUMES, *LVM, *BTRFS, *NFS, *EBS, OSD_FENCE),
 }
 

@@ -21,8 +21,11 @@ EXAMPLES = {
     "address6": "fd00:1::5/64",
     "bridge": "br-int",
     "btrfs": f"{STATE}/backends/btrfs",
+    "destination": "192.0.2.0/24",
+    "container": "0123456789abcdef" * 4,
     "device": "/dev/loop13",
     "digest": "0123456789abcdef",
+    "disk": "/run/container-stack-disks/6f1d0a52-8a0c-4c7e-9f43-0b1c2d3e4f50",
     "ebs": "/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_vol049df61146c4d7901",
     "export": f"{STATE}/backends/Far.1/export",
     "gateway": "10.2.3.1",
@@ -34,21 +37,29 @@ EXAMPLES = {
     "kept": f"{STATE}/backends/Fast.1/volumes/6f1d0a52-8a0c-4c7e-9f43-0b1c2d3e4f50",
     "loop": "/dev/loop13",
     "mac": "02:1a:2b:3c:4d:5e",
+    "made_bridge": "csb0123456789ab",
     "mountpoint": f"{STATE}/mounts/server-1/share.2",
     "nfs_data": f"{STATE}/backends/Far.1/local/6f1d0a52-8a0c-4c7e-9f43-0b1c2d3e4f50/data",
     "nfs_options": "soft,vers=4.2",
     "nfs_root": f"{STATE}/backends/Far.1/export",
+    "node": "/dev/vdb",
     "nfs_source": "nas-1.example.org:/srv/volumes_1",
     "plug": "csp0123456789ab",
     "port": "7f0c6a0e-1d5b-4a3e-9b0e-2f4f1c9d8a7b",
+    "port_bridge": "qbr7f0c6a0e-1d",
+    "port_inner": "qvb7f0c6a0e-1d",
+    "port_outer": "qvo7f0c6a0e-1d",
     "sandbox": "/var/run/docker/netns/0123456789ab",
+    "silent": "brq7f0c6a0e-1d",
     "size": "1073741824",
     "snapshot": "vg1/css-snap.1",
     "snapshot_device": "/dev/vg1/css-snap.1",
     "snapshot_name": "css-snap.1",
     "stream": f"{STATE}/streams/6f1d0a52-8a0c-4c7e-9f43-0b1c2d3e4f50",
     "subvolume": f"{STATE}/backends/Fast.1/volumes/new.6f1d0a52-8a0c-4c7e-9f43-0b1c2d3e4f50",
+    "switched": "qvo7f0c6a0e-1d",
     "tag": "container_stack.owner=tenant1",
+    "tap": "tap7f0c6a0e-1d",
     "tree": f"{STATE}/mounts",
     "volume": "vg1/cs-volume.1",
     "volume_device": "/dev/vg1/cs-volume.1",
@@ -85,6 +96,12 @@ FOREIGN = (
     "/dev/vg1/../cs-volume",
     "/dev/../cs-volume/cs-x",
     "vg1/root",
+    "/dev/null",
+    "/dev/kvm",
+    "/dev/vda1",
+    "/run/container-stack-disks/..",
+    "/run/container-stack-disks/records",
+    "/run/container-stack-disks/6f1d0a52-8a0c-4c7e-9f43-0b1c2d3e4f50/..",
     "/proc/1/ns/net",
     "/proc/self/fd/3",
     "/run/netns/tenant",
@@ -320,6 +337,22 @@ def test_only_a_driver_that_has_ebs_may_touch_it():
     assert not any("ebs" in fields(each).values() for each in commands.DRIVERS["manila"])
     with pytest.raises(exceptions.InvalidRequest):
         commands.on(disk, commands.MAKE_BTRFS).argv(STATE, device=disk)
+
+
+#: Links of a host's own.
+LINKS = ("eth0", "docker0", "br-int", "tap0", "csb0", "qbr", "lo", "all", "tap7f0c6a0e", "default")
+
+
+def test_only_links_that_are_made_for_ports_are_made_removed_and_changed():
+    taken = []
+    for command in commands.PORTS:
+        for name, kind in fields(command).items():
+            if kind not in ("bridge", "port"):
+                for link in LINKS:
+                    if builds(command, {**example(command), name: link}):
+                        taken.append((command.name, name, link))
+    inside = ("inside", "eth0")
+    assert [each for each in taken if each[1:] != inside] == []
 
 
 BELOW_STATE = {name: each for name, each in COMMANDS.items() if STATE in " ".join(argv(each))}
