@@ -101,7 +101,15 @@ def check_plain(source: tar.Source, offset: int, what: str) -> None:
 
     :raises InvalidRequest: it is.
     """
-    if COMPRESSED.match(source.read(offset, min(tar.BLOCK, source.size - offset))):
+    check_plain_start(source.read(offset, min(tar.BLOCK, source.size - offset)), what)
+
+
+def check_plain_start(start: bytes, what: str) -> None:
+    """Refuse what begins as something compressed does.
+
+    :raises InvalidRequest: it does.
+    """
+    if COMPRESSED.match(start):
         raise exceptions.InvalidRequest(
             f"{what} is compressed; give the archive as docker save writes it, made by an engine "
             "that doesn't keep its images in containerd."

@@ -14,7 +14,7 @@ import re
 import struct
 import threading
 from collections.abc import Iterator, Mapping
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from container_stack import exceptions
 
@@ -79,6 +79,16 @@ class Header:
     attributes: Mapping[str, str]
 
 
+class Readable(Protocol):
+    """What headers are read from, at growing offsets."""
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return a range.
+
+        :raises InvalidRequest: there is no such range.
+        """
+
+
 class Source:
     """A file that many may read at once, each where it likes.
 
@@ -123,7 +133,7 @@ def cut_off(offset: int) -> exceptions.InvalidRequest:
     )
 
 
-def headers(source: Source, start: int, end: int) -> Iterator[Header]:
+def headers(source: Readable, start: int, end: int) -> Iterator[Header]:
     """Yield the headers of the archive in a range of a source, in their order.
 
     Nothing but headers is read, so that a gigabyte takes no longer than a byte.
@@ -158,7 +168,7 @@ def headers(source: Source, start: int, end: int) -> Iterator[Header]:
         offset += -(-size // BLOCK) * BLOCK
 
 
-def _check_end(source: Source, offset: int, end: int, extensions: Mapping[bytes, bytes]) -> None:
+def _check_end(source: Readable, offset: int, end: int, extensions: Mapping[bytes, bytes]) -> None:
     if extensions or offset + BLOCK > end:
         raise cut_off(offset + BLOCK)
     if source.read(offset, BLOCK) != _END:
