@@ -147,8 +147,15 @@ class Port:
 class Wish:
     """What a tenant may choose of his container, after the policy has let it pass.
 
-    None is the image's own. ``volumes`` are (source, target, read only): a path of the host that
-    the operator allows, or "" for an anonymous volume.
+    None is the image's own, or the flavor's.
+
+    :param hosts: more names that the server knows, with their addresses.
+    :param memory: bytes, no more than the flavor's; ``swap`` bytes more may be swapped out.
+    :param volumes: (source, target, read only): a path of the host that the operator allows, or
+        "" for an anonymous volume.
+    :param volumes_from: containers whose volumes it has too, and whether for reading only.
+    :param host_namespaces: of "ipc" and "pid", those that it shares with the host.
+    :param security: more options for the engine, as "no-new-privileges".
     """
 
     command: tuple[str, ...] | None = None
@@ -160,6 +167,7 @@ class Wish:
     domainname: str | None = None
     dns: tuple[str, ...] = ()
     dns_search: tuple[str, ...] = ()
+    hosts: tuple[tuple[str, str], ...] = ()
     tty: bool = False
     open_stdin: bool = False
     memory: int | None = None
@@ -167,6 +175,7 @@ class Wish:
     cpu_shares: int | None = None
     cpuset: str | None = None
     volumes: tuple[tuple[str, str, bool], ...] = ()
+    volumes_from: tuple[tuple[str, bool], ...] = ()
     drop_capabilities: tuple[str, ...] = ()
     add_capabilities: tuple[str, ...] = ()
     privileged: bool = False
@@ -174,6 +183,8 @@ class Wish:
     published: tuple[tuple[str, str], ...] = ()
     restart: str = "no"
     network_disabled: bool = False
+    host_namespaces: tuple[str, ...] = ()
+    security: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
