@@ -87,7 +87,7 @@ def _yaml(text: str) -> dict[str, object] | None:
     try:
         loader = yaml.SafeLoader(text)
         try:
-            return _Document(loader).object()
+            return _Document(loader).top()
         finally:
             loader.dispose()
     except yaml.MarkedYAMLError as exc:
@@ -105,7 +105,7 @@ class _Document:
         self._loader = loader
         self._values = 0
 
-    def object(self) -> dict[str, object] | None:
+    def top(self) -> dict[str, object] | None:
         """Return the document; None when it is none, or no object, and isn't read any further."""
         self._next(yaml.StreamStartEvent)
         if isinstance(self._loader.peek_event(), yaml.StreamEndEvent):
