@@ -17,6 +17,12 @@ class Settings:
     :param state_dir: directory for records, mount points and locks; this process must own it.
     :param root_helper: command that starts the rootwrap daemon; None for the usual one.
     :param engine_timeout: seconds that the engine may keep silent.
+    :param shared_directory: where images may lie ready, named by their ids.
+    :param snapshots_directory: where snapshots are kept on their way; None streams them.
+    :param image_size: bytes of the largest image, packed and unpacked.
+    :param disk_quota: "auto", "required" or "none".
+    :param accept_forwarding: insert a rule that lets packets between servers' bridges pass.
+    :param user_namespaces: the engine must have them.
     """
 
     owner: str
@@ -26,6 +32,12 @@ class Settings:
     tls: containers.TLS | None = None
     engine_timeout: float = 60.0
     defaults: spec.Defaults = spec.Defaults()
+    shared_directory: str | None = None
+    snapshots_directory: str | None = None
+    image_size: int = 64 * 1024**3
+    disk_quota: str = "auto"
+    accept_forwarding: bool = False
+    user_namespaces: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
