@@ -16,11 +16,13 @@ class TLS:
     :param ca_cert: who signed the engine's certificate; None trusts the system's authorities.
     :param client_cert: what this client shows; needed where the engine runs ``--tlsverify``.
     :param client_key: None when it is in the same file as the certificate.
+    :param verify: without it, whoever sits on the way to the engine is root on its host.
     """
 
     ca_cert: str | None = None
     client_cert: str | None = None
     client_key: str | None = None
+    verify: bool = True
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -108,7 +110,7 @@ class ContainerSpec:
         unless ``stdin_once`` is false.
     :param working_dir: None is the image's.
     :param dns: addresses of name servers; empty is the engine's own choice.
-    :param hosts: names and their addresses for /etc/hosts.
+    :param hosts: names, separated by blanks, and their address, for /etc/hosts.
     :param privileged: without any wall between it and the engine's host.
     :param device_rules: devices that it may open if it has their nodes, as "b 253:7 rw".
     :param gpus: ids of devices that a driver of the engine's passes on.

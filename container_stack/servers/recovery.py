@@ -59,6 +59,8 @@ class Recovery:
             record = self._records.read(server_id)
             if record is None:
                 return self._sweep(server_id)
+            if record.step is Step.MOVING:
+                return ""
             if record.step in (Step.MAKING, Step.REMOVING):
                 self._life.remove(server_id)
                 what = "Undid the boot" if record.step is Step.MAKING else "Finished the removal"
@@ -67,13 +69,20 @@ class Recovery:
 
     def _return(self, record: records.Record, container: containers.Container | None) -> str:
         if container is not None and container.state in ("running", "paused"):
-            self._life.start(record.id, record.ports)
-            if record.step is Step.STARTING and container.state == "paused":
-                self._life.engine.unpause(container.id)
+            # Listed containers lack their network; and it may have ended since.
+            self._plug(record)
         if record.step is Step.READY:
             return ""
         self._records.write(dataclasses.replace(record, step=Step.READY))
         return f"Finished the start of server {record.id}."
+
+    def _plug(self, record: records.Record) -> None:
+        container = self._life.find(record.id)
+        if container is not None:
+            self._life.present(container, record.id)
+            self._life.plug(container, record.id, record.ports)
+            if record.step is Step.STARTING:
+                self._life.engine.unpause(container.id)
 
     def _sweep(self, server_id: str) -> str:
         """Remove the directory of a server whose record was never written, or is removed."""

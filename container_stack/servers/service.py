@@ -238,9 +238,11 @@ class Servers:
 
     def _start(self, plan: model.Plan, plugging: lives.Plugging | None) -> None:
         self._write(plan, Step.STARTING)
-        self.life.disks.connect(plan.id, plan.disks)
-        self.life.start(plan.id, plan.ports, plugging)
-        self._write(plan, Step.READY)
+        try:
+            self.life.disks.connect(plan.id, plan.disks)
+            self.life.start(plan.id, plan.ports, plugging)
+        finally:
+            self._write(plan, Step.READY)
 
     def _undo(self, plan: model.Plan) -> None:
         """Undo a boot; what can't be undone now is undone by the next start."""

@@ -3,7 +3,7 @@
 
 import dataclasses
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from container_stack import exceptions
 from container_stack.host import containers
@@ -88,7 +88,7 @@ def container_spec(
         command=wish.command,
         entrypoint=wish.entrypoint,
         environment={**plan.environment, **wish.environment},
-        labels={**plan.labels, **main},
+        labels={**_foreign(plan.labels), **main},
         mounts=_mounts(plan, connected, config_drive),
         network=_network(plan),
         network_disabled=wish.network_disabled,
@@ -124,6 +124,11 @@ def container_spec(
         cpuset_cpus=limits.cpuset_cpus,
         pids=limits.pids,
     )
+
+
+def _foreign(given: Mapping[str, str]) -> dict[str, str]:
+    """Return labels without those that would speak to us."""
+    return {key: value for key, value in given.items() if not key.startswith("container_stack.")}
 
 
 def _limits(plan: model.Plan, defaults: Defaults) -> containers.Limits:
@@ -181,10 +186,10 @@ def _hosts(plan: model.Plan) -> tuple[tuple[str, str], ...]:
     addresses = [address for port in plan.ports for address in port.addresses]
     if not addresses or plan.wish.network_disabled:
         return ()
-    name = plan.wish.hostname or plan.hostname
-    own = str(ipaddress.ip_interface(addresses[0]).ip)
-    domain = plan.wish.domainname
-    return (*(((f"{name}.{domain}", own),) if domain else ()), (name, own))
+    name, domain = plan.wish.hostname or plan.hostname, plan.wish.domainname
+    # On one line, whose first name is the whole one: hosts(5).
+    names = f"{name}.{domain} {name}" if domain else name
+    return ((names, str(ipaddress.ip_interface(addresses[0]).ip)),)
 
 
 def _mounts(

@@ -24,7 +24,10 @@ DAEMON = Path(sys.executable).with_name("container-stack-rootwrap-daemon")
 
 @contextlib.contextmanager
 def account(
-    *, driver: str = "manila", more: Sequence[commands.Command] = ()
+    *,
+    driver: str = "manila",
+    more: Sequence[commands.Command] = (),
+    groups: Sequence[int] = (),
 ) -> "Iterator[Account]":
     """Make a user with a directory of his own, and remove both."""
     if not DAEMON.exists():
@@ -32,7 +35,7 @@ def account(
     name = f"cstest{uuid.uuid4().hex[:8]}"
     directory = Path("/var/tmp") / name
     directory.mkdir(mode=0o755)
-    made = Account(name, directory, driver=driver, more=more)
+    made = Account(name, directory, driver=driver, more=more, groups=groups)
     try:
         made.make()
         yield made
@@ -45,6 +48,7 @@ class Account:
     """A user without rights, with a state directory and the rule that our docs tell.
 
     :param more: commands that its filters admit besides the driver's.
+    :param groups: that it is in, such as the engine's.
     """
 
     def __init__(
@@ -54,10 +58,12 @@ class Account:
         *,
         driver: str = "manila",
         more: Sequence[commands.Command] = (),
+        groups: Sequence[int] = (),
     ) -> None:
         self.name = name
         self._driver = driver
         self._more = more
+        self._groups = list(groups)
         self.state = directory / "state"
         self.config = directory / "etc" / "rootwrap.conf"
         self.helper = f"sudo -n {DAEMON} {self.config}"
@@ -113,7 +119,7 @@ class Account:
     def _outcome(self, function: Callable[[], Any]) -> tuple[Any, str]:
         try:
             record = pwd.getpwnam(self.name)
-            os.setgroups([])
+            os.setgroups(self._groups)
             os.setgid(record.pw_gid)
             os.setuid(record.pw_uid)
             os.chdir("/")

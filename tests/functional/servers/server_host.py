@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A service of servers in a directory of its own, and all that it has on this host."""
 
+import os
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -109,3 +110,8 @@ def port(binding: model.Binding = model.Binding.NOOP, number: int = 5) -> model.
 def nothing() -> dict[str, int]:
     """Return the counts of a host on which nothing is left."""
     return dict.fromkeys(("containers", "links", "records", "interfaces", "locks"), 0)
+
+
+def engine_group() -> int:
+    """Return the group whose members may use the engine."""
+    return os.stat(containers.DEFAULT_URL.removeprefix("unix://")).st_gid
