@@ -29,7 +29,7 @@ _GIB = 1024**3
 LIMITS = bounds.Bounds(archive=64 * _GIB, unpacked=128 * _GIB, entries=2_000_000)
 
 #: What an image service may use; those of variable length aren't among them.
-_ALGORITHMS = frozenset(
+ALGORITHMS = frozenset(
     {"md5", "sha1", "sha224", "sha256", "sha384", "sha512", "sha3_256", "sha3_512", "blake2b"}
 )
 #: Characters of a digest in a name, of which the engine takes 128.
@@ -182,7 +182,7 @@ def _tag(image: model.Image) -> str:
     if not image.digest:
         return "unknown"
     digest = image.digest.lower()
-    if image.algorithm not in _ALGORITHMS or not _HEX.fullmatch(digest):
+    if image.algorithm not in ALGORITHMS or not _HEX.fullmatch(digest):
         raise exceptions.InvalidRequest(
             f"This host can't compute {image.algorithm!a}, by which image {image.id} is known."
         )

@@ -100,9 +100,8 @@ class Snapshots:
         base = self._images.find(found.image_id)
         undo.callback(self._discard, name)
         try:
-            image_id = self._engine.commit(
-                found.id, changes=[f"LABEL {SNAPSHOT}={name} {_OWNER}={self._owner}"]
-            )
+            # The container's labels, its owner's among them, go into it too.
+            image_id = self._engine.commit(found.id, changes=[f"LABEL {SNAPSHOT}={name}"])
         except exceptions.NotFound as exc:
             raise _missing(server_id) from exc
         return image_id, base.config if base else {}
@@ -115,8 +114,11 @@ class Snapshots:
         return found[0]
 
     def _discard(self, name: str) -> None:
-        for image in self._images.labelled(f"{SNAPSHOT}={name}"):
-            self._images.remove(image.id)
+        try:
+            for image in self._images.labelled(f"{SNAPSHOT}={name}"):
+                self._images.remove(image.id)
+        except (exceptions.Busy, exceptions.EngineUnavailable) as exc:
+            LOG.warning("A snapshot's image stays until the next start: %(why)s", {"why": exc})
 
 
 class _Streamed:
