@@ -5,8 +5,18 @@ import dataclasses
 import os
 
 from container_stack.host import containers, locks
+from container_stack.host import images as engine_images
 from container_stack.rootwrap import commands, executor
-from container_stack.servers import disks, interfaces, lives, records, service, spec
+from container_stack.servers import (
+    disks,
+    images,
+    interfaces,
+    lives,
+    records,
+    service,
+    snapshots,
+    spec,
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -49,6 +59,8 @@ class Service:
     servers: service.Servers
     interfaces: interfaces.Interfaces
     disks: disks.Disks
+    images: images.ServerImages
+    snapshots: snapshots.Snapshots
 
     def close(self) -> None:
         """Close connections and stop the root helper."""
@@ -81,4 +93,26 @@ def assemble(settings: Settings, engine: containers.Engine, run: executor.Execut
         owner=settings.owner,
         defaults=settings.defaults,
     )
-    return Service(engine, run, service.Servers(life, object_locks), network, server_disks)
+    known = engine_images.Images(engine)
+    return Service(
+        engine,
+        run,
+        service.Servers(life, object_locks),
+        network,
+        server_disks,
+        images.ServerImages(
+            known,
+            object_locks,
+            owner=settings.owner,
+            state_dir=settings.state_dir,
+            shared_directory=settings.shared_directory,
+            size=settings.image_size,
+        ),
+        snapshots.Snapshots(
+            engine,
+            known,
+            object_locks,
+            owner=settings.owner,
+            directory=settings.snapshots_directory,
+        ),
+    )

@@ -25,8 +25,8 @@ LOG = logging.getLogger(__name__)
 #: Labels that begin so are ours: an image that has one could pass for something else.
 OUR_LABELS = "container_stack."
 
-_GIB = 1024**3
-LIMITS = bounds.Bounds(archive=64 * _GIB, unpacked=128 * _GIB, entries=2_000_000)
+#: Bytes of the largest image, unless told otherwise, and files of any.
+SIZE, ENTRIES = 64 * 1024**3, 2_000_000
 
 #: What an image service may use; those of variable length aren't among them.
 ALGORITHMS = frozenset(
@@ -45,6 +45,7 @@ class ServerImages:
     :param owner: whose; others' images are never touched.
     :param state_dir: where it is kept when an image was last of use.
     :param shared_directory: where archives may lie ready, named by their ids; None is nowhere.
+    :param size: bytes of the largest image, packed and unpacked.
     """
 
     def __init__(
@@ -55,13 +56,13 @@ class ServerImages:
         owner: str,
         state_dir: str,
         shared_directory: str | None = None,
-        limits: bounds.Bounds = LIMITS,
+        size: int = SIZE,
     ) -> None:
         self._images = engine_images
         self._locks = object_locks
         self._uses = records.Records(os.path.join(state_dir, "images"), durable=False)
         self._shared = shared_directory
-        self._limits = limits
+        self._limits = bounds.Bounds(archive=size, unpacked=size, entries=ENTRIES)
         self._prefix = f"cs-server-image-{hashlib.sha256(owner.encode()).hexdigest()[:12]}"
 
     def ensure(self, image: model.Image, download: Download) -> str:

@@ -16,7 +16,7 @@ from typing import IO, Any, Protocol
 
 from container_stack import exceptions
 from container_stack.host import containers, images, locks
-from container_stack.host.image_archive import transit
+from container_stack.host.image_archive import bounds, transit
 from container_stack.servers import images as server_images
 from container_stack.servers import model, spec
 
@@ -25,6 +25,8 @@ LOG = logging.getLogger(__name__)
 #: Label of an image that a snapshot is made of, with a name for the snapshot.
 SNAPSHOT = "container_stack.snapshot"
 _OWNER = "container_stack.owner"
+#: What a server could write, others may read.
+_LIMITS = bounds.Bounds(archive=2**62, unpacked=2**62, entries=server_images.ENTRIES)
 
 
 class Archive(Protocol):
@@ -133,7 +135,7 @@ class _Streamed:
 
     def __iter__(self) -> Iterator[bytes]:
         saved = self._images.save([self._image_id])
-        return iter(transit.Transit(saved, server_images.LIMITS, change=self._changed))
+        return iter(transit.Transit(saved, _LIMITS, change=self._changed))
 
     def _changed(self, made: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the image's configuration, without what tells how its container ran."""
