@@ -177,7 +177,7 @@ def _tls_config(tls: model.TLS | None) -> docker.tls.TLSConfig | bool:
     if tls is None:
         return False
     pair = (tls.client_cert, tls.client_key or tls.client_cert) if tls.client_cert else None
-    return docker.tls.TLSConfig(client_cert=pair, ca_cert=tls.ca_cert, verify=True)
+    return docker.tls.TLSConfig(client_cert=pair, ca_cert=tls.ca_cert, verify=tls.verify)
 
 
 @contextlib.contextmanager

@@ -117,6 +117,8 @@ class ContainerSpec:
     :param published: ports as "80/tcp" with the host's own for them, which may be "".
     :param storage: bytes that it may write into its root; not every storage driver can do it.
     :param security: more options, as "seccomp=..." and "apparmor=...".
+    :param volumes_from: other containers whose volumes it has too, with ":ro" behind if wanted.
+    :param shared: of "ipc" and "pid", the namespaces of the host that it is in.
     :param userns: "host" takes it out of the user namespace that the engine has for others.
     :param runtime: one of those that the engine knows; None is its default.
     :param log_size: bytes that the engine keeps of what it wrote; None is as the engine is set.
@@ -168,6 +170,8 @@ class ContainerSpec:
     published: Sequence[tuple[str, str]] = ()
     storage: int | None = None
     security: Sequence[str] = ()
+    volumes_from: Sequence[str] = ()
+    shared: Sequence[str] = ()
     userns: str | None = None
     runtime: str | None = None
     log_size: int | None = None

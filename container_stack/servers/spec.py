@@ -98,10 +98,11 @@ def container_spec(
         dns=() if wish.network_disabled else dns,
         dns_search=() if wish.network_disabled else wish.dns_search,
         capabilities=_capabilities(wish, defaults),
-        no_new_privileges=defaults.no_new_privileges and not _privileged(wish, defaults),
+        no_new_privileges=_no_new_privileges(wish, defaults),
         privileged=_privileged(wish, defaults),
-        security=defaults.security,
-        userns="host" if _privileged(wish, defaults) else defaults.userns,
+        security=_security(wish, defaults),
+        shared=wish.host_namespaces,
+        userns="host" if _unwalled(wish, defaults) else defaults.userns,
         runtime=defaults.runtime,
         read_only_root=defaults.read_only_root,
         init=defaults.init,
@@ -112,6 +113,7 @@ def container_spec(
         open_stdin=wish.open_stdin,
         stdin_once=False,
         devices=_devices(wish, connected),
+        volumes_from=[f"{name}:ro" if only else name for name, only in wish.volumes_from],
         gpus=plan.gpus,
         published=wish.published,
         storage=plan.limits.disk if defaults.quota else None,
@@ -160,6 +162,21 @@ def _privileged(wish: model.Wish, defaults: Defaults) -> bool:
     return wish.privileged or defaults.privileged
 
 
+def _no_new_privileges(wish: model.Wish, defaults: Defaults) -> bool:
+    asked = any(each.startswith("no-new-privileges") for each in wish.security)
+    return asked or (defaults.no_new_privileges and not _privileged(wish, defaults))
+
+
+def _unwalled(wish: model.Wish, defaults: Defaults) -> bool:
+    """Tell whether it has to be in the host's user namespace, as the engine demands of such."""
+    return _privileged(wish, defaults) or bool(wish.host_namespaces)
+
+
+def _security(wish: model.Wish, defaults: Defaults) -> tuple[str, ...]:
+    mine = (each for each in wish.security if not each.startswith("no-new-privileges"))
+    return (*defaults.security, *mine)
+
+
 def _capabilities(wish: model.Wish, defaults: Defaults) -> tuple[str, ...]:
     wanted = dict.fromkeys((*defaults.capabilities, *wish.add_capabilities))
     return tuple(each for each in wanted if each not in wish.drop_capabilities)
@@ -185,11 +202,11 @@ def _hosts(plan: model.Plan) -> tuple[tuple[str, str], ...]:
     """Return the server's own name at its first address, so that it finds itself."""
     addresses = [address for port in plan.ports for address in port.addresses]
     if not addresses or plan.wish.network_disabled:
-        return ()
+        return plan.wish.hosts
     name, domain = plan.wish.hostname or plan.hostname, plan.wish.domainname
     # On one line, whose first name is the whole one: hosts(5).
     names = f"{name}.{domain} {name}" if domain else name
-    return ((names, str(ipaddress.ip_interface(addresses[0]).ip)),)
+    return ((names, str(ipaddress.ip_interface(addresses[0]).ip)), *plan.wish.hosts)
 
 
 def _mounts(

@@ -156,6 +156,9 @@ for tls in strangers:
     except exceptions.EngineUnavailable as exc:
         print(exc)
         assert "check the certificates" in str(exc), exc
+pair = f"{directory}/client.pem", f"{directory}/client.key"
+trusting = containers.Engine(url, tls=containers.TLS(None, *pair, verify=False))
+assert trusting.exec(container, ["wc", "-c"], stdin=b"1234").stdout.strip() == b"4"
 """
 
 
