@@ -92,12 +92,12 @@ class Hybrids:
         :raises NotFound: there is no such switch.
         :raises CommandFailed: a step failed; nothing is left unless it was there before.
         """
-        if "/" in switch or not os.path.isdir(f"{_LINKS}/{switch}"):
+        if not exists(switch):
             raise exceptions.NotFound(f"There is no Open vSwitch bridge {switch!r} on this host.")
         run, name = self._executor.run, _names(port_id)
         bridge, inner, outer = name["bridge"], name["inner"], name["outer"]
         with contextlib.ExitStack() as undo:
-            undo.callback(self.remove, port_id)
+            undo.callback(self.remove, port_id, switch)
             with self._bridges.using(bridge):
                 if not exists(outer):
                     run(commands.HYBRID_ADD, inner=inner, outer=outer, mtu=mtu)
@@ -113,18 +113,27 @@ class Hybrids:
                 yield bridge
             undo.pop_all()
 
-    def remove(self, port_id: str) -> None:
-        """Remove a port's bridge and pair; idempotent."""
+    def remove(self, port_id: str, switch: str) -> None:
+        """Remove a port's bridge and pair; idempotent, also if the switch is gone."""
         name = _names(port_id)
-        self._executor.run(commands.UNPLUG_PORT_OVS, host=name["outer"])
+        if exists(switch):
+            self._executor.run(commands.UNPLUG_PORT_OVS, host=name["outer"])
         if exists(name["inner"]):
             self._executor.run(commands.HYBRID_DELETE, inner=name["inner"])
         self._bridges.leave(name["bridge"])
 
 
+def is_in_user_space(executor: executor.Executor, switch: str) -> bool:
+    """Return whether a bridge of Open vSwitch moves packets without the kernel's help.
+
+    :raises CommandFailed: there is no such bridge.
+    """
+    return "netdev" in executor.run(commands.OVS_DATAPATH, bridge=switch)
+
+
 def exists(name: str) -> bool:
     """Return whether this host has a link of the name."""
-    return "/" not in name and os.path.isdir(f"{_LINKS}/{name}")
+    return bool(name) and "/" not in name and os.path.isdir(f"{_LINKS}/{name}")
 
 
 def _names(port_id: str) -> dict[str, str]:

@@ -51,6 +51,7 @@ class Plug:
     :param routes: destinations and their gateways, where "0.0.0.0" and "::" are on the link.
     :param metric: of all its routes; of two interfaces the one with the lower is used.
     :param silent: the host is no neighbour on the outer end, if that is on no bridge.
+    :param checksums: its packets' checksums are computed here: a switch in user space needs that.
     :param server: UUID of whom it serves, which Open vSwitch is told.
     """
 
@@ -66,6 +67,7 @@ class Plug:
     routes: tuple[tuple[str, str], ...] = ()
     metric: int = 1024
     silent: bool = False
+    checksums: bool = False
     server: str = ""
 
     def __post_init__(self) -> None:
@@ -172,6 +174,8 @@ class Plugs:
             run(commands.PLUG_ENABLE6, **place)
         elif plug.device:
             run(commands.PLUG_DISABLE6, **place)
+        if plug.checksums:
+            run(commands.PLUG_CHECKSUM, **place)
         run(commands.PLUG_UP, **place)
         for each in interfaces:
             kind = commands.PLUG_ADDRESS4 if each.version == 4 else commands.PLUG_ADDRESS6

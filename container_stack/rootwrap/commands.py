@@ -50,6 +50,9 @@ _WORD = "[A-Za-z0-9_-][A-Za-z0-9._-]*"
 _NITRO = "nvme-Amazon_Elastic_Block_Store_vol[0-9a-f]+"
 # What is left of a port's id in the name of a link.
 _PORT = "[0-9a-f]{8}-[0-9a-f]{2}"
+# Of the engine's storage: a layer of an image or a container. What is mounted of it is without
+# setuid and devices.
+_LAYER = rf"(?:/{_WORD})+/overlay2/[0-9a-f]{{64}}"
 _IP4 = r"[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+"
 _IP6 = r"[0-9a-f]*:[0-9a-f:]*"
 
@@ -58,6 +61,8 @@ KINDS: Mapping[str, str] = {
     "access": "(?:rw|ro)",
     "address4": f"{_IP4}/[0-9]+",
     "address6": f"{_IP6}/[0-9]+",
+    "alone4": _IP4,
+    "alone6": _IP6,
     "bridge": _GROUP,
     "btrfs": _KEPT,
     "container": "[0-9a-f]{64}",
@@ -76,6 +81,9 @@ KINDS: Mapping[str, str] = {
     "inbox": rf"{_KEPT}/inbox/{_UUID}",
     "inside": "eth[0-9][0-9]?",
     "kept": f"{_KEPT}/volumes/{_UUID}",
+    "layer_diff": f"{_LAYER}/diff",
+    "layer_work": f"{_LAYER}/work",
+    "layers": f"{_LAYER}(?:-init)?/diff(?::{_LAYER}(?:-init)?/diff)*",
     "loop": _LOOP,
     "mac": "[0-9a-f][02468ace](?::[0-9a-f]{2}){5}",
     # Linux bridges that we make: of a network, of a port; the names of two kinds are Neutron's.
@@ -86,6 +94,7 @@ KINDS: Mapping[str, str] = {
     "nfs_root": _ROOT,
     "node": "/dev/(?:vd|sd|xvd|hd)[a-z][a-z]?",
     "nfs_source": rf"(?:{_HOST}|\[{_IP6}\]):/(?:{_WORD}(?:/{_WORD})*)?",
+    "place": _PLACE,
     "plug": "csp[0-9a-f]{12}",
     "port": _GROUP,
     "port_bridge": f"qbr{_PORT}",
@@ -105,6 +114,7 @@ KINDS: Mapping[str, str] = {
     "tag": r"container_stack\.[a-z]+=[A-Za-z0-9_+.=&-]*",
     # As Neutron's agents know the interface of a port.
     "tap": f"tap{_PORT}",
+    "tap_chain": f"cs-tap{_PORT}-[0-9a-f]{{8}}",
     "tree": "<state>/mounts",
     "volume": f"{_GROUP}/cs-{_NAME}",
     "volume_device": _LV,
@@ -717,6 +727,56 @@ HYBRID_JOIN = Command(
 HYBRID_UP = Command("hybrid_up", "ip link set dev {outer:port_outer} up")
 HYBRID_DELETE = Command("hybrid_delete", "ip link delete dev {inner:port_inner}", idempotent=False)
 
+# A switch in user space sees what the kernel has left to the hardware: half a checksum.
+OVS_DATAPATH = Command(
+    "ovs_datapath", "ovs-vsctl --timeout=10 get Bridge {bridge:bridge} datapath_type"
+)
+PLUG_CHECKSUM = Command(
+    "plug_checksum", "nsenter --net={sandbox:sandbox} /sbin/ethtool -K {inside:inside} tx off"
+)
+# A port that nobody filters says only what it is: a chain for each admits its addresses.
+_EBTABLES = "ebtables --concurrent"
+FILTER_LIST = Command("filter_list", f"{_EBTABLES} -L")
+FILTER_NEW = Command("filter_new", f"{_EBTABLES} -N {{chain:tap_chain}} -P DROP", idempotent=False)
+FILTER_MAC = Command("filter_mac", f"{_EBTABLES} -A {{chain:tap_chain}} -s ! {{mac:mac}} -j DROP")
+FILTER_ARP = Command(
+    "filter_arp",
+    f"{_EBTABLES} -A {{chain:tap_chain}} -p ARP --arp-mac-src {{mac:mac}}"
+    " --arp-ip-src {address:alone4} -j ACCEPT",
+)
+FILTER_IP4 = Command(
+    "filter_ip4",
+    f"{_EBTABLES} -A {{chain:tap_chain}} -p IPv4 --ip-src {{address:alone4}} -j ACCEPT",
+)
+FILTER_IP6 = Command(
+    "filter_ip6",
+    f"{_EBTABLES} -A {{chain:tap_chain}} -p IPv6 --ip6-src {{address:alone6}} -j ACCEPT",
+)
+FILTER_INPUT = Command(
+    "filter_input", f"{_EBTABLES} -I INPUT -i {{host:tap}} -j {{chain:tap_chain}}"
+)
+FILTER_FORWARD = Command(
+    "filter_forward", f"{_EBTABLES} -I FORWARD -i {{host:tap}} -j {{chain:tap_chain}}"
+)
+FILTER_NO_INPUT = Command(
+    "filter_no_input",
+    f"{_EBTABLES} -D INPUT -i {{host:tap}} -j {{chain:tap_chain}}",
+    idempotent=False,
+)
+FILTER_NO_FORWARD = Command(
+    "filter_no_forward",
+    f"{_EBTABLES} -D FORWARD -i {{host:tap}} -j {{chain:tap_chain}}",
+    idempotent=False,
+)
+FILTER_EMPTY = Command("filter_empty", f"{_EBTABLES} -F {{chain:tap_chain}}")
+FILTER_REMOVE = Command("filter_remove", f"{_EBTABLES} -X {{chain:tap_chain}}", idempotent=False)
+# Docker drops what its own networks don't know, on bridges too where the kernel shows it those.
+_ADMIT = "DOCKER-USER -i csb+ -o csb+ -m physdev --physdev-is-bridged -j ACCEPT"
+ADMIT_LIST4 = Command("admit_list4", "iptables --wait --list-rules DOCKER-USER")
+ADMIT_LIST6 = Command("admit_list6", "ip6tables --wait --list-rules DOCKER-USER")
+ADMIT_INSERT4 = Command("admit_insert4", f"iptables --wait --insert {_ADMIT}", idempotent=False)
+ADMIT_INSERT6 = Command("admit_insert6", f"ip6tables --wait --insert {_ADMIT}", idempotent=False)
+
 PORTS = (
     *_TAPS.values(),
     PLUG_UP,
@@ -737,6 +797,24 @@ PORTS = (
     HYBRID_JOIN,
     HYBRID_UP,
     HYBRID_DELETE,
+    OVS_DATAPATH,
+    PLUG_CHECKSUM,
+    FILTER_LIST,
+    FILTER_NEW,
+    FILTER_MAC,
+    FILTER_ARP,
+    FILTER_IP4,
+    FILTER_IP6,
+    FILTER_INPUT,
+    FILTER_FORWARD,
+    FILTER_NO_INPUT,
+    FILTER_NO_FORWARD,
+    FILTER_EMPTY,
+    FILTER_REMOVE,
+    ADMIT_LIST4,
+    ADMIT_LIST6,
+    ADMIT_INSERT4,
+    ADMIT_INSERT6,
 )
 
 
@@ -787,6 +865,17 @@ DISK_HIDE = Command(
     " {target:node}",
     own=True,
 )
+DISK_MOUNT = Command(
+    "disk_mount",
+    f"{_DISK_PROGRAM} mount {{path:mountpoint}} {{container:container}} {{pid:size}}"
+    " {name:place}",
+    own=True,
+)
+DISK_UNMOUNT = Command(
+    "disk_unmount",
+    f"{_DISK_PROGRAM} unmount {{path:mountpoint}} {{container:container}} {{pid:size}}",
+    own=True,
+)
 # A server that is silent is waited for, as NFS does: a share that gave up would lose writes.
 MOUNT_SHARE = Command(
     "mount_share",
@@ -800,15 +889,21 @@ DISKS = (
     DISK_DISCONNECT,
     DISK_SHOW,
     DISK_HIDE,
+    DISK_MOUNT,
+    DISK_UNMOUNT,
     *_DISK.values(),
     MOUNT_SHARE,
     NFS_UNBIND,
     UNMOUNT,
     GROW_XFS,
     GROW_BTRFS,
-    BIND_TREE,
-    SHARE_TREE,
-    UNMOUNT_TREE,
+)
+
+# The root of a server that is rescued, for the one that rescues it.
+MOUNT_ROOT = Command(
+    "mount_root",
+    "mount -t overlay -o nosuid,nodev,lowerdir={lower:layers},upperdir={upper:layer_diff},"
+    "workdir={work:layer_work} {path:mountpoint}",
 )
 
 # What each driver may do, one filters file each ---------------------------------------------
@@ -816,7 +911,7 @@ DISKS = (
 DRIVERS: Mapping[str, tuple[Command, ...]] = {
     "glance": ATTACH,
     "manila": (*LOOP, *FILESYSTEM, *LVM, *NETWORK),
-    "nova": (*PORTS, *DISKS),
+    "nova": (*PORTS, *DISKS, MOUNT_ROOT),
     "osd": (*LOOP, *VOLUMES, *LVM, *BTRFS, *NFS, *EBS, OSD_FENCE),
 }
 

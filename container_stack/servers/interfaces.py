@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from container_stack import exceptions
-from container_stack.host import bridges, locks, plug, records
+from container_stack.host import bridges, locks, plug, port_filters, records
 from container_stack.rootwrap import executor
 from container_stack.servers import model
 
@@ -41,6 +41,8 @@ class Interfaces:
     :param directory: for the records, made when first needed.
     :param bridge_taps: put ports that are bound as ``TAP`` on a Linux bridge of their network;
         without, they are left to an agent that routes, such as Calico's.
+    :param filter_taps: keep those ports from speaking for others, unless their mechanism does.
+    :param admit_taps: let them through Docker's firewall.
     """
 
     def __init__(
@@ -50,14 +52,25 @@ class Interfaces:
         *,
         directory: str,
         bridge_taps: bool = True,
+        filter_taps: bool = True,
+        admit_taps: bool = False,
     ) -> None:
+        self._executor = executor
         self._locks = object_locks
         self._plugs = plug.Plugs(executor)
         self._bridges = bridges.Bridges(executor, object_locks)
         self._hybrids = bridges.Hybrids(executor, self._bridges)
         # What a loss of power takes from it went with the links that it speaks of.
         self._records = records.Records(directory, durable=False)
+        self._filters = port_filters.PortFilters(executor)
         self._bridge_taps = bridge_taps
+        self._filter_taps = bridge_taps and filter_taps
+        self._admit_taps = bridge_taps and admit_taps
+
+    def start(self) -> None:
+        """Prepare the host; idempotent. An engine that starts anew may need it anew."""
+        if self._admit_taps:
+            port_filters.admit_bridges(self._executor)
 
     def plug(self, server_id: str, sandbox: str, ports: Sequence[model.Port]) -> None:
         """Give a running server these interfaces, or none of those that it hasn't got yet.
@@ -118,6 +131,8 @@ class Interfaces:
 
         :param server_ids: the servers that there are.
         """
+        for name in self._records.strays():
+            self._records.remove(name)
         gone = [name for name in self._records.names() if name not in server_ids]
         for server_id in gone:
             self.unplug_all(server_id)
@@ -132,8 +147,20 @@ class Interfaces:
         ]
 
     def _plug(self, server_id: str, sandbox: str, kept: Kept) -> bool:
-        with self._bridge(server_id, kept.port) as bridge:
-            return self._plugs.plug(_as_plug(server_id, kept, bridge), sandbox)
+        port = kept.port
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._unplug, port)
+            with self._bridge(server_id, port) as bridge:
+                if self._is_filtered(port):
+                    self._filters.confine(_device(port), port.mac, port.addresses)
+                switched = port.binding in (model.Binding.OVS, model.Binding.OVS_HYBRID)
+                checksums = switched and bridges.is_in_user_space(self._executor, port.bridge)
+                made = self._plugs.plug(_as_plug(server_id, kept, bridge, checksums), sandbox)
+            undo.pop_all()
+        return made
+
+    def _is_filtered(self, port: model.Port) -> bool:
+        return self._filter_taps and port.binding is model.Binding.TAP and not port.filtered
 
     @contextlib.contextmanager
     def _bridge(self, server_id: str, port: model.Port) -> Iterator[str]:
@@ -158,10 +185,12 @@ class Interfaces:
     def _unplug(self, port: model.Port) -> None:
         if port.binding is model.Binding.UNBOUND:
             return
-        ovs = port.binding is model.Binding.OVS
+        ovs = port.binding is model.Binding.OVS and bridges.exists(port.bridge)
         self._plugs.unplug(port.id, ovs=ovs, device=_device(port))
+        if self._is_filtered(port):
+            self._filters.remove(_device(port))
         if port.binding is model.Binding.OVS_HYBRID:
-            self._hybrids.remove(port.id)
+            self._hybrids.remove(port.id, port.bridge)
         elif port.binding is model.Binding.TAP:
             self._bridges.leave(bridges.of_network(port.network))
 
@@ -180,11 +209,6 @@ class Interfaces:
             self._records.write(server_id, {"interfaces": interfaces})
         else:
             self._records.remove(server_id)
-
-
-def name_servers(ports: Sequence[model.Port]) -> tuple[str, ...]:
-    """Return the name servers of all ports, each once, for a container's resolv.conf."""
-    return tuple(dict.fromkeys(address for port in ports for address in port.dns))
 
 
 def _named(known: Mapping[str, Kept], ports: Sequence[model.Port]) -> dict[str, Kept]:
@@ -216,7 +240,7 @@ def _is_made(port: model.Port, bridge: str) -> bool:
     return port.binding is model.Binding.BRIDGE and bool(_NETWORK_BRIDGE.fullmatch(bridge))
 
 
-def _as_plug(server_id: str, kept: Kept, bridge: str) -> plug.Plug:
+def _as_plug(server_id: str, kept: Kept, bridge: str, checksums: bool) -> plug.Plug:
     port = kept.port
     return plug.Plug(
         id=port.id,
@@ -231,6 +255,7 @@ def _as_plug(server_id: str, kept: Kept, bridge: str) -> plug.Plug:
         routes=tuple((route.destination, route.gateway) for route in port.routes),
         metric=_METRIC + int(kept.interface.removeprefix("eth")),
         silent=port.binding is model.Binding.NOOP,
+        checksums=checksums,
         server=server_id,
     )
 

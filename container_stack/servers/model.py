@@ -41,6 +41,8 @@ class Role(enum.StrEnum):
     RESIZED = "resized"
     #: The server's own, while another one rescues it.
     RESCUED = "rescued"
+    #: The old one, while a rebuild makes the next.
+    REPLACED = "replaced"
 
 
 class State(enum.StrEnum):
@@ -128,6 +130,7 @@ class Port:
     :param mtu: bytes; None leaves 1500.
     :param dns: addresses of name servers.
     :param device: name of the outer end, where the mechanism dictates it; "" leaves it to us.
+    :param filtered: the mechanism itself sees to it that nobody speaks for others.
     """
 
     id: str
@@ -141,6 +144,7 @@ class Port:
     mtu: int | None = None
     dns: tuple[str, ...] = ()
     device: str = ""
+    filtered: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -15,10 +15,13 @@ from container_stack.rootwrap import commands, config
 
 STATE = commands.STATE_DIR
 COMMANDS = {each.name: each for driver in commands.DRIVERS.values() for each in driver}
+_LAYERS = (("0", "-init"), ("a", ""), ("f", ""))
 EXAMPLES = {
     "access": "rw",
     "address4": "10.2.3.4/24",
     "address6": "fd00:1::5/64",
+    "alone4": "192.0.2.5",
+    "alone6": "2001:db8::5",
     "bridge": "br-int",
     "btrfs": f"{STATE}/backends/btrfs",
     "destination": "192.0.2.0/24",
@@ -35,6 +38,9 @@ EXAMPLES = {
     "inbox": f"{STATE}/backends/Fast.1/inbox/6f1d0a52-8a0c-4c7e-9f43-0b1c2d3e4f50",
     "inside": "eth1",
     "kept": f"{STATE}/backends/Fast.1/volumes/6f1d0a52-8a0c-4c7e-9f43-0b1c2d3e4f50",
+    "layer_diff": f"/var/lib/docker/overlay2/{'0123456789abcdef' * 4}/diff",
+    "layer_work": f"/var/lib/docker/overlay2/{'0123456789abcdef' * 4}/work",
+    "layers": ":".join(f"/srv/d/overlay2/{digit * 64}{end}/diff" for digit, end in _LAYERS),
     "loop": "/dev/loop13",
     "mac": "02:1a:2b:3c:4d:5e",
     "made_bridge": "csb0123456789ab",
@@ -44,6 +50,7 @@ EXAMPLES = {
     "nfs_root": f"{STATE}/backends/Far.1/export",
     "node": "/dev/vdb",
     "nfs_source": "nas-1.example.org:/srv/volumes_1",
+    "place": "vdb",
     "plug": "csp0123456789ab",
     "port": "7f0c6a0e-1d5b-4a3e-9b0e-2f4f1c9d8a7b",
     "port_bridge": "qbr7f0c6a0e-1d",
@@ -60,6 +67,7 @@ EXAMPLES = {
     "switched": "qvo7f0c6a0e-1d",
     "tag": "container_stack.owner=tenant1",
     "tap": "tap7f0c6a0e-1d",
+    "tap_chain": "cs-tap7f0c6a0e-1d-0123abcd",
     "tree": f"{STATE}/mounts",
     "volume": "vg1/cs-volume.1",
     "volume_device": "/dev/vg1/cs-volume.1",
