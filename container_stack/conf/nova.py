@@ -1,287 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Options of the section [docker] in nova.conf.
+"""The section [docker] of nova.conf, as the plain values that the core needs.
 
-Those of nova-docker keep their names. What is Nova's own (``my_ip``, ``reserved_host_memory_mb``,
+nova-docker's options keep their names. What is Nova's own (``my_ip``, ``reserved_host_memory_mb``,
 ``[image_cache]``, ``[serial_console]`` and so on) is read from where Nova has it.
 """
 
-from oslo_config import cfg, types
+import ipaddress
+import json
+import urllib.parse
+from collections.abc import Iterable, Mapping
 
+from oslo_config import cfg
+
+from container_stack import exceptions
+from container_stack.conf import nova_options
+from container_stack.conf.nova_options import OPTS as OPTS
+from container_stack.conf.nova_options import ROOT_DIRECTORY as ROOT_DIRECTORY
 from container_stack.host import containers
-from container_stack.rootwrap import commands
+from container_stack.servers import assembly, parameter_values, spec
+from container_stack.servers import policy as server_policy
 
 SECTION = "docker"
 GIB = 1024**3
-#: Where nova-docker's own users find their engine; who has another one sets it.
-ROOT_DIRECTORY = "/var/lib/docker"
-VIF_DRIVER = "novadocker.virt.docker.vifs.DockerGenericVIFDriver"
-#: Docker's own set without those that serve to attack the host or the network: AUDIT_WRITE,
-#: MKNOD, NET_RAW, SETFCAP and SETPCAP.
-CAPABILITIES = [
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "NET_BIND_SERVICE",
-    "SETGID",
-    "SETUID",
-    "SYS_CHROOT",
-]
-
-ENGINE: list[cfg.Opt] = [
-    cfg.StrOpt(
-        "host_url",
-        default=containers.DEFAULT_URL,
-        help="Where the Docker Engine listens: unix:///path or tcp://host:port. It must run on "
-        "this host, because networks and volumes are connected here. Who may use it is as good "
-        "as root.",
-    ),
-    cfg.BoolOpt(
-        "api_insecure",
-        default=False,
-        help="Do not check who the engine at tcp:// is. Anybody on the way may then be root on "
-        "this host: set it for trials only, and better set ca_file.",
-    ),
-    cfg.StrOpt(
-        "ca_file",
-        help="File with the CA certificates that the engine's certificate is checked against. "
-        "Unset means the system's, for an engine at tcp:// with cert_file.",
-    ),
-    cfg.StrOpt("cert_file", help="File with the certificate that nova-compute shows the engine."),
-    cfg.StrOpt(
-        "key_file",
-        help="File with the private key to cert_file. Unset means that it is in the same file.",
-    ),
-    cfg.FloatOpt(
-        "engine_timeout",
-        default=60.0,
-        min=5,
-        help="Seconds that the engine may keep silent before a call counts as failed. Raise it "
-        "where disks are slow, for an engine may be busy with an image for long.",
-    ),
-    cfg.StrOpt(
-        "root_directory",
-        default=ROOT_DIRECTORY,
-        help="Directory of the engine whose file system is measured for the host's disk "
-        "inventory. The default asks the engine; set another where the engine tells a path that "
-        "isn't to be seen from here.",
-    ),
-    cfg.StrOpt(
-        "runtime",
-        help="Runtime that the engine starts servers with, one of those of its own "
-        "configuration, such as runsc or kata. Unset means the engine's default.",
-    ),
-]
-
-HOST: list[cfg.Opt] = [
-    cfg.StrOpt(
-        "state_dir",
-        default=commands.STATE_DIR,
-        help="Directory for records of servers, config drives, mount points and locks. The "
-        "service's user must own it, and nobody else may write there. The rootwrap filters are "
-        "made for one directory: after a change run `container-stack rootwrap install "
-        "--state-dir DIRECTORY`.",
-    ),
-    cfg.StrOpt(
-        "root_helper",
-        help="Command that starts the rootwrap daemon as root. Unset means `sudo -n "
-        "container-stack-rootwrap-daemon /etc/container-stack/rootwrap.conf`, and for a service "
-        "that runs as root the same daemon without sudo.",
-    ),
-    cfg.StrOpt(
-        "vif_driver",
-        default=VIF_DRIVER,
-        choices=[VIF_DRIVER],
-        help="Understood for old configurations, and without effect: the port's own binding says "
-        "how it is plugged. Drivers of third parties for nova-docker can't be loaded.",
-        deprecated_for_removal=True,
-        deprecated_reason="There is one driver for all kinds of ports.",
-    ),
-    cfg.BoolOpt(
-        "accept_forwarding",
-        default=False,
-        help="Insert a rule into the chain DOCKER-USER that lets packets between servers' own "
-        "bridges pass. The engine drops what hosts forward unless told otherwise; leave it off "
-        "where the operator's own rules admit it.",
-    ),
-    cfg.StrOpt(
-        "disk_quota",
-        default="auto",
-        choices=["auto", "required", "none"],
-        help="Whether a flavor's root_gb limits what a server writes. The engine can do it on "
-        "btrfs, zfs, devicemapper, and overlay2 over xfs mounted with pquota. `auto` does it "
-        "where the engine can, `required` doesn't start where it can't, `none` never does it.",
-    ),
-    cfg.ListOpt(
-        "gpus",
-        default=[],
-        help="Devices that flavors may ask for, by the names that the engine's device driver "
-        "knows them by, such as GPU-fef8089b or 0. None are offered by default.",
-    ),
-]
-
-IMAGES: list[cfg.Opt] = [
-    cfg.StrOpt(
-        "snapshots_directory",
-        help="Directory in which a snapshot is written before it goes to Glance. Unset streams "
-        "it there without a copy; set it where Glance is so slow that the engine's connection "
-        "would break.",
-    ),
-    cfg.StrOpt(
-        "shared_directory",
-        help="Directory with images as files named by their Glance ids. An image that is there "
-        "isn't downloaded; it is checked against Glance's hash all the same.",
-    ),
-    cfg.IntOpt(
-        "max_image_size_gb",
-        default=64,
-        min=1,
-        help="Largest image, in GiB, that is given to the engine, packed and unpacked. A small "
-        "archive may unpack to any size, and would fill the host's disk.",
-    ),
-]
-
-SERVERS: list[cfg.Opt] = [
-    cfg.BoolOpt(
-        "inject_key",
-        default=False,
-        help="Write the server's public key to /root/.ssh/authorized_keys before its first "
-        "start. Images with cloud-init take it from the metadata service or the config drive.",
-    ),
-    cfg.BoolOpt(
-        "privileged",
-        default=False,
-        help="Start every server without any wall between it and this host: each tenant is root "
-        "here. For hosts of a single trusted tenant only.",
-    ),
-    cfg.ListOpt(
-        "capabilities",
-        default=CAPABILITIES,
-        help="Capabilities, without CAP_, that root has in a server. Some packet tools need "
-        "NET_RAW, which also lets a server forge packets.",
-    ),
-    cfg.BoolOpt(
-        "no_new_privileges",
-        default=True,
-        help="Let no process of a server gain rights by a setuid program, so that neither sudo "
-        "nor su work in it. Turn it off for images that need them.",
-    ),
-    cfg.StrOpt(
-        "seccomp_profile",
-        help="File with a seccomp profile (JSON) for servers. Unset means the engine's own, which "
-        "serves nearly all images.",
-    ),
-    cfg.BoolOpt(
-        "require_user_namespaces",
-        default=False,
-        help="Refuse to start unless the engine runs with userns-remap, so that root in a server "
-        "is nobody on this host. Recommended wherever tenants don't trust each other.",
-    ),
-    cfg.IntOpt(
-        "pids_limit",
-        default=4096,
-        min=16,
-        help="Most processes and threads in a server, unless its flavor says otherwise by the "
-        "extra spec docker:pids_limit. Without a limit one server can stop all others.",
-    ),
-    cfg.IntOpt(
-        "log_size_mb",
-        default=16,
-        min=0,
-        help="What the engine keeps of a server's output, in MiB; it is the console log. 0 leaves "
-        "it to the engine's configuration, whose default is without limit.",
-    ),
-    cfg.StrOpt(
-        "console_shell",
-        default="/bin/sh",
-        help="Program that the serial console runs in a server, by its path there.",
-    ),
-]
-
-POLICY: list[cfg.Opt] = [
-    cfg.BoolOpt(
-        "user_data_parameters",
-        default=True,
-        help="Read parameters of the container from user data in YAML or JSON. Off, all user "
-        "data is only passed on to the server.",
-    ),
-    cfg.ListOpt(
-        "ignored_user_data",
-        default=[],
-        help="Keys of user data that are passed over instead of being refused, such as Links. "
-        "For templates of nova-docker's time, which say more than it ever did.",
-    ),
-    cfg.ListOpt(
-        "allowed_host_paths",
-        default=[],
-        help="Paths of this host that tenants may have in their servers, exactly as written "
-        "here, and never what is below them. :ro behind one allows reading only. They must "
-        "exist. A tenant is root in them.",
-    ),
-    cfg.ListOpt(
-        "allowed_devices",
-        default=[],
-        help="Devices of this host that tenants may use, exactly as written here, such as "
-        "/dev/net/tun. :r behind one allows reading only.",
-    ),
-    cfg.ListOpt(
-        "allowed_capabilities",
-        default=[],
-        help="Capabilities that tenants may add to those of the option capabilities, such as "
-        "NET_ADMIN. SYS_ADMIN, SYS_MODULE and some others are as good as root on this host.",
-    ),
-    cfg.BoolOpt(
-        "allow_privileged",
-        default=False,
-        help="Tenants may start privileged servers. They are root on this host then.",
-    ),
-    cfg.ListOpt(
-        "allowed_host_namespaces",
-        default=[],
-        item_type=types.String(choices=["ipc", "pid"]),
-        help="Namespaces of this host that tenants' servers may share: ipc, pid. The host's "
-        "network is never shared.",
-    ),
-    cfg.DictOpt(
-        "allowed_links",
-        default={},
-        help="What tenants may link to, and its address, as name:address pairs. A link is a line "
-        "in the server's /etc/hosts; that address must be reachable from the server's networks.",
-    ),
-    cfg.ListOpt(
-        "allowed_volumes_from",
-        default=[],
-        help="Names of containers of the engine whose volumes tenants may have in their servers. "
-        ":ro behind one allows reading only.",
-    ),
-    cfg.ListOpt(
-        "allowed_host_ports",
-        default=[],
-        help="Ports of this host that tenants may publish ports of their servers on, as 8080 or "
-        "11000-11999. Floating IPs serve better.",
-    ),
-    cfg.ListOpt(
-        "allowed_security_options",
-        default=[],
-        help="Security options that tenants may set, exactly as written here, such as "
-        "label:type:svirt_apache_t. no-new-privileges is always allowed.",
-    ),
-    cfg.BoolOpt(
-        "allow_restart_policies",
-        default=False,
-        help="Tenants may have the engine restart what has ended. Nova takes a server that ends "
-        "for shut off, and may stop one that comes back by itself.",
-    ),
-    cfg.BoolOpt(
-        "allow_anonymous_volumes",
-        default=True,
-        help="Tenants may ask for volumes that live and die with the server. The flavor's disk "
-        "doesn't limit them: turn it off where disk quotas matter.",
-    ),
-]
-
-OPTS = [*ENGINE, *HOST, *IMAGES, *SERVERS, *POLICY]
 
 
 def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
@@ -292,3 +32,150 @@ def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
 def register(conf: cfg.ConfigOpts) -> None:
     """Make the options known to a configuration, such as Nova's; idempotent."""
     conf.register_opts(OPTS, group=SECTION)
+
+
+def settings(conf: cfg.ConfigOpts, owner: str) -> assembly.Settings:
+    """Return how servers are to be kept.
+
+    :param owner: names this service among all that use the host's engine.
+    :raises InvalidRequest: options contradict each other, or name a file that can't be read.
+    """
+    ours = conf.docker
+    return assembly.Settings(
+        owner=owner,
+        state_dir=ours.state_dir.rstrip("/"),
+        root_helper=ours.root_helper,
+        docker_url=ours.host_url,
+        tls=_tls(ours),
+        engine_timeout=ours.engine_timeout,
+        defaults=_defaults(ours),
+        shared_directory=ours.shared_directory,
+        snapshots_directory=ours.snapshots_directory,
+        image_size=ours.max_image_size_gb * GIB,
+        disk_quota=ours.disk_quota,
+        accept_forwarding=ours.accept_forwarding,
+        user_namespaces=ours.require_user_namespaces,
+    )
+
+
+def policy(conf: cfg.ConfigOpts) -> server_policy.Policy:
+    """Return what decides on user data.
+
+    :raises InvalidRequest: an option says what can't be.
+    """
+    ours = conf.docker
+    return server_policy.Policy(
+        server_policy.Rules(
+            user_data_parameters=ours.user_data_parameters,
+            ignored_user_data=frozenset(ours.ignored_user_data),
+            allowed_host_paths=_modes("allowed_host_paths", ours.allowed_host_paths, "ro"),
+            allowed_devices=_modes("allowed_devices", ours.allowed_devices, "r"),
+            allowed_capabilities=(
+                *_capabilities("capabilities", ours.capabilities),
+                *_capabilities("allowed_capabilities", ours.allowed_capabilities),
+            ),
+            allow_privileged=ours.allow_privileged,
+            allowed_host_namespaces=frozenset(ours.allowed_host_namespaces),
+            allowed_links=_links(ours.allowed_links),
+            allowed_volumes_from=_names(ours.allowed_volumes_from),
+            allowed_host_ports=tuple(_range(each) for each in ours.allowed_host_ports),
+            allowed_security_options=frozenset(ours.allowed_security_options),
+            allow_restart_policies=ours.allow_restart_policies,
+            allow_anonymous_volumes=ours.allow_anonymous_volumes,
+        )
+    )
+
+
+def _defaults(ours: cfg.ConfigOpts.GroupAttr) -> spec.Defaults:
+    return spec.Defaults(
+        pids=ours.pids_limit,
+        capabilities=_capabilities("capabilities", ours.capabilities),
+        no_new_privileges=ours.no_new_privileges,
+        privileged=ours.privileged,
+        security=_seccomp(ours.seccomp_profile),
+        runtime=ours.runtime,
+        log_size=ours.log_size_mb * nova_options.MIB or None,
+    )
+
+
+def _tls(ours: cfg.ConfigOpts.GroupAttr) -> containers.TLS | None:
+    if ours.key_file and not ours.cert_file:
+        raise _wrong("key_file", "needs cert_file beside it")
+    if ours.ca_file or ours.cert_file or ours.api_insecure:
+        return containers.TLS(
+            ca_cert=ours.ca_file,
+            client_cert=ours.cert_file,
+            client_key=ours.key_file,
+            verify=not ours.api_insecure,
+        )
+    url = urllib.parse.urlsplit(ours.host_url)
+    if url.scheme == "tcp" and not _is_loopback(url.hostname or ""):
+        raise _wrong("host_url", "would hand root to everybody on the way; set ca_file, for TLS")
+    return None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _seccomp(path: str | None) -> tuple[str, ...]:
+    """Return the engine's option with the profile in it, as its API wants."""
+    if not path:
+        return ()
+    try:
+        with open(path, encoding="utf-8") as file:
+            return (f"seccomp={json.dumps(json.load(file), separators=(',', ':'))}",)
+    except (OSError, ValueError) as exc:
+        raise _wrong("seccomp_profile", f"can't be read: {exc}") from exc
+
+
+def _capabilities(option: str, names: Iterable[str]) -> tuple[str, ...]:
+    try:
+        found = [parameter_values.capability(each) for each in names]
+    except ValueError as exc:
+        raise _wrong(option, f"must be {exc}") from exc
+    return tuple(sorted(parameter_values.CAPABILITIES) if "ALL" in found else found)
+
+
+def _modes(option: str, entries: Iterable[str], read_only: str) -> Mapping[str, bool]:
+    """Return paths, and whether each is for reading only."""
+    found = {}
+    for entry in entries:
+        path, colon, mode = entry.partition(":")
+        try:
+            parameter_values.path(path)
+        except ValueError as exc:
+            raise _wrong(option, f"must name {exc}, not {path!r}") from exc
+        if colon and mode != read_only:
+            raise _wrong(option, f"can have :{read_only} behind a path, not :{mode}")
+        found[path] = bool(colon)
+    return found
+
+
+def _names(entries: Iterable[str]) -> Mapping[str, bool]:
+    try:
+        return dict(parameter_values.volumes_from(each) for each in entries)
+    except ValueError as exc:
+        raise _wrong("allowed_volumes_from", f"must be {exc}") from exc
+
+
+def _links(entries: Mapping[str, str]) -> Mapping[str, str]:
+    try:
+        return {name: parameter_values.address(where) for name, where in entries.items()}
+    except ValueError as exc:
+        raise _wrong("allowed_links", f"must have {exc}, as redis3:192.0.2.7") from exc
+
+
+def _range(entry: str) -> tuple[int, int]:
+    low, dash, high = entry.partition("-")
+    ends = (low, high if dash else low)
+    if not all(end.isascii() and end.isdigit() and 0 < int(end) < 65536 for end in ends):
+        raise _wrong("allowed_host_ports", f"must be ports, as 8080 or 11000-11999, not {entry!r}")
+    return int(ends[0]), int(ends[1])
+
+
+def _wrong(option: str, what: str) -> exceptions.InvalidRequest:
+    return exceptions.InvalidRequest(f"Option {option} of [{SECTION}] in nova.conf {what}.")

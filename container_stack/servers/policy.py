@@ -33,6 +33,7 @@ class Rules:
 
     :param ignored_user_data: keys that are passed over.
     :param allowed_host_paths: by path, whether for reading only; exact paths, none below.
+    :param allowed_capabilities: without CAP_, those that servers have anyway among them.
     :param allowed_devices: by path, whether for reading only.
     :param allowed_host_namespaces: of "ipc" and "pid".
     :param allowed_links: address by name.
@@ -191,7 +192,7 @@ class Policy:
     def _check_rights(self, asked: parameters.Asked) -> None:
         if asked.privileged and not self._rules.allow_privileged:
             raise _refused(asked, "privileged", "true", "allow_privileged")
-        for each in asked.add_capabilities:
+        for each in _each(asked.add_capabilities):
             if each not in self._rules.allowed_capabilities:
                 raise _refused(asked, "add_capabilities", each, "allowed_capabilities")
         for option in asked.security_options:
