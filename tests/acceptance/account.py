@@ -31,9 +31,7 @@ CODE = (
 
 
 @contextlib.contextmanager
-def normal_user(
-    *, home: Path, rootwrap: Path, name: str = NAME
-) -> Iterator[process.Identity]:
+def normal_user(*, home: Path, rootwrap: Path, name: str = NAME) -> Iterator[process.Identity]:
     """Create the user, and remove him in the end; what he wrote is below ``home``.
 
     :param rootwrap: the directory of ``rootwrap.conf``, the only argument he may give.

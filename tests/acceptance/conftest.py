@@ -12,6 +12,8 @@ from . import (
     cifs,
     image_world,
     manila,
+    nova_compute,
+    nova_world,
     process,
     storlet_tenant,
     storlet_world,
@@ -104,3 +106,13 @@ def tenant(cloud: storlet_world.World) -> Iterator[storlet_tenant.Tenant]:
     with storlet_tenant.running(cloud) as made:
         made.prepare()
         yield made
+
+
+@pytest.fixture(scope="session")
+def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[nova_world.World]:
+    """A cloud with two hosts; in the end none of its processes is left."""
+    directory = tmp_path_factory.mktemp("nova")
+    with nova_world.running(directory) as running:
+        yield running
+    assert process.mentioning(str(directory)) == []
+    assert not account.exists(nova_compute.USER)

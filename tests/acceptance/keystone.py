@@ -118,9 +118,12 @@ def _post(caller: session.Session, where: str, kind: str, **fields: str) -> dict
 
 
 @contextlib.contextmanager
-def running(directory: Path) -> Iterator[Keystone]:
-    """Run Keystone."""
-    port = process.free_port()
+def running(directory: Path, port: int | None = None) -> Iterator[Keystone]:
+    """Run Keystone.
+
+    :param port: None takes a free one.
+    """
+    port = port or process.free_port()
     url = f"http://127.0.0.1:{port}/v3"
     config = directory / "keystone.conf"
     manila.write_config(
@@ -128,6 +131,8 @@ def running(directory: Path) -> Iterator[Keystone]:
         {
             "database": {"connection": f"sqlite:///{directory}/keystone.sqlite"},
             "token": {"provider": "fernet"},
+            # The least: every log-in of a service takes its time otherwise.
+            "identity": {"password_hash_rounds": 4},
             **{
                 name: {"key_repository": directory / name}
                 for name in ("fernet_tokens", "fernet_receipts", "credential")
@@ -142,7 +147,8 @@ def running(directory: Path) -> Iterator[Keystone]:
     _manage(config, "bootstrap", *words)
     # Keystone takes the words of the command line for its own, so that gunicorn's are in a file.
     (directory / "gunicorn.conf.py").write_text(
-        f"wsgi_app = 'keystone.wsgi.api:application'\nbind = '127.0.0.1:{port}'\nthreads = 4\n",
+        f"wsgi_app = 'keystone.wsgi.api:application'\nbind = '127.0.0.1:{port}'\n"
+        f"proc_name = '{directory}'\nthreads = 4\n",
         encoding="utf-8",
     )
     server = process.Process(

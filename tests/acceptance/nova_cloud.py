@@ -7,6 +7,7 @@ Nova's compute services are apart: see :mod:`.nova_compute`.
 import concurrent.futures
 import contextlib
 import dataclasses
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,7 +35,7 @@ _WSGI = {
     "heat": "heat.wsgi.api",
 }
 #: Roles of who starts servers, and of the services.
-MEMBER, SERVICE = "member", ("admin", "service")
+MEMBER, ADMIN = "member", "admin"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -70,21 +71,25 @@ def running(directory: Path) -> Iterator[Cloud]:
     backing.require_packages()
     for name in ("keystone", *_SERVICES):
         (directory / name).mkdir()
-    # Heat reads ~/heat.conf, and its home is its directory.
     with contextlib.ExitStack() as undo:
+        pool = undo.enter_context(concurrent.futures.ThreadPoolExecutor())
+        names = ("keystone", *_SERVICES, "serialproxy")
+        ports = {name: process.free_port() for name in names}
+        starting = keystone.running(directory / "keystone", ports["keystone"])
+        identity = pool.submit(undo.enter_context, starting)
         broker = undo.enter_context(backing.broker(directory))
         databases = undo.enter_context(backing.databases(directory, *nova_config.DATABASES))
-        identity = undo.enter_context(keystone.running(directory / "keystone"))
-        ports = {name: process.free_port() for name in (*_SERVICES, "serialproxy")}
-        base = nova_config.Backing(directory, identity.url, databases, broker, ports)
+        base = nova_config.Backing(directory, databases, broker, ports)
         _write(base)
-        _make_schemas(base)
-        _make_accounts(base, identity)
+        schemas = [pool.submit(_make_schema, chain) for chain in _schemas(base)]
+        _make_accounts(base, identity.result())
+        for each in schemas:
+            each.result()
         process.wait_for("RabbitMQ", lambda: process.listens(backing.port_of(broker)))
         started = [undo.enter_context(each) for each in (*_apis(base), *_daemons(base))]
         for name in _SERVICES:
-            process.wait_for(name, lambda url=base.url(name): _answers(url), processes=started)
-        yield Cloud(base, identity, directory / "nova/nova.conf", tuple(started))
+            _wait_for(name, base.url(name), started)
+        yield Cloud(base, identity.result(), directory / "nova/nova.conf", tuple(started))
 
 
 def _write(base: nova_config.Backing) -> None:
@@ -97,47 +102,42 @@ def _write(base: nova_config.Backing) -> None:
     }
     for name, sections in made.items():
         manila.write_config(base.directory / name, sections)
+    shutil.copy(nova_config.ETC / "nova/api-paste.ini", base.directory / "nova")
     for name in ("images", "staging", "tasks"):
         (base.directory / "glance" / name).mkdir()
     nova_network.install(base.directory / "neutron")
 
 
-def _make_schemas(base: nova_config.Backing) -> None:
-    """Make every database's tables; those of different services side by side."""
+def _schemas(base: nova_config.Backing) -> Iterator[Sequence[Sequence[str]]]:
+    """Yield the commands that make the tables; one sequence needn't wait for another."""
     nova = ("nova-manage", f"--config-file={base.directory}/nova/nova.conf")
     cell0 = base.databases["nova_cell0"]
-    chains: tuple[tuple[Sequence[str], ...], ...] = (
-        (
-            (*nova, "api_db", "sync"),
-            (*nova, "cell_v2", "map_cell0", "--database_connection", cell0),
-            (*nova, "cell_v2", "create_cell", "--name", "cell1"),
-            (*nova, "db", "sync"),
-        ),
-        (
-            (
-                "neutron-db-manage",
-                f"--config-file={base.directory}/neutron/neutron.conf",
-                *("upgrade", "heads"),
-            ),
-        ),
-        (
-            (
-                "placement-manage",
-                f"--config-file={base.directory}/placement/placement.conf",
-                *("db", "sync"),
-            ),
-            ("glance-manage", f"--config-file={base.directory}/glance/glance-api.conf", "db_sync"),
-            ("heat-manage", f"--config-file={base.directory}/heat/heat.conf", "db_sync"),
-        ),
+    yield (
+        (*nova, "api_db", "sync"),
+        (*nova, "cell_v2", "map_cell0", "--database_connection", cell0),
+        (*nova, "cell_v2", "create_cell", "--name", "cell1"),
+        (*nova, "db", "sync"),
     )
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        list(pool.map(lambda chain: [_run(*words) for words in chain], chains))
+    neutron = f"--config-file={base.directory}/neutron/neutron.conf"
+    yield [("neutron-db-manage", neutron, "upgrade", "heads")]
+    placement = f"--config-file={base.directory}/placement/placement.conf"
+    glance = f"--config-file={base.directory}/glance/glance-api.conf"
+    heat = f"--config-file={base.directory}/heat/heat.conf"
+    yield (
+        ("placement-manage", placement, "db", "sync"),
+        ("glance-manage", glance, "db_sync"),
+        ("heat-manage", heat, "db_sync"),
+    )
+
+
+def _make_schema(chain: Sequence[Sequence[str]]) -> None:
+    for words in chain:
+        _run(*words)
 
 
 def _make_accounts(base: nova_config.Backing, identity: keystone.Keystone) -> None:
     for name in _SERVICES:
-        for role in SERVICE:
-            identity.add_user(name, nova_config.PASSWORD, nova_config.PROJECT, role)
+        identity.add_user(name, nova_config.PASSWORD, nova_config.PROJECT, ADMIN)
         kind, path = _CATALOGUE[name]
         identity.add_service(kind, base.url(name) + path)
 
@@ -146,20 +146,20 @@ def _apis(base: nova_config.Backing) -> Iterator[process.Process]:
     for name, module in _WSGI.items():
         home = base.directory / name
         # Some take the words of the command line for their own, so that gunicorn's are in a file.
+        # It hides its command line and environment; its name is to tell whose it is.
         (home / "gunicorn.conf.py").write_text(
             f"wsgi_app = '{module}:application'\nbind = '127.0.0.1:{base.ports[name]}'\n"
-            "threads = 8\ntimeout = 0\ncontrol_socket_disable = True\n",
+            f"proc_name = '{home}'\nthreads = 8\ntimeout = 0\ncontrol_socket_disable = True\n",
             encoding="utf-8",
         )
-        service = name.upper()
+        # Heat knows none of them, but that its home is here.
         environment = {
-            f"OS_{service}_CONFIG_DIR": str(home),
-            f"OS_{service}_CONFIG_FILES": f"{name}.conf",
+            f"OS_{name.upper()}_CONFIG_DIR": str(home),
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONPATH": str(home),
         }
-        if name == "glance":
-            environment["OS_GLANCE_CONFIG_FILES"] = "glance-api.conf"
+        if name == "neutron":
+            environment["OS_NEUTRON_CONFIG_FILES"] = "neutron.conf"
         argv = [sys.executable, "-m", "gunicorn"]
         yield process.Process(f"{name}-api", argv, home, environment=environment)
 
@@ -175,10 +175,13 @@ def _daemons(base: nova_config.Backing) -> Iterator[process.Process]:
             yield process.Process(f"{service}-{name}", argv, home)
 
 
-def _answers(url: str) -> bool:
-    with contextlib.suppress(requests.RequestException):
-        return requests.get(url, timeout=30).status_code < 500
-    return False
+def _wait_for(name: str, url: str, processes: Sequence[process.Process]) -> None:
+    def answers() -> bool:
+        with contextlib.suppress(requests.RequestException):
+            return requests.get(url, timeout=30).status_code < 500
+        return False
+
+    process.wait_for(name, answers, timeout=180, processes=processes)
 
 
 def _run(program: str, *words: str) -> str:

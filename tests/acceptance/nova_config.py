@@ -21,17 +21,20 @@ DATABASES = ("glance", "placement", "neutron", "nova_api", "nova", "nova_cell0",
 class Backing:
     """What all services stand on.
 
-    :param keystone: Keystone's URL.
     :param databases: URLs, by name.
     :param broker: the URL of the message broker.
     :param ports: of the loopback address, by service.
     """
 
     directory: Path
-    keystone: str
     databases: Mapping[str, str]
     broker: str
     ports: Mapping[str, int]
+
+    @property
+    def keystone(self) -> str:
+        """The URL by which one logs in."""
+        return f"{self.url('keystone')}/v3"
 
     def url(self, service: str) -> str:
         """Return where a service answers."""
@@ -101,8 +104,9 @@ def nova(backing: Backing) -> manila.Sections:
             "allow_resize_to_same_host": True,
             # Seconds; the service's state is told by it.
             "report_interval": 5,
-            "default_log_levels": "container_stack=DEBUG,amqp=WARN,oslo.messaging=WARN,"
-            "oslo_messaging=WARN,oslo_policy=ERROR,sqlalchemy=WARN,urllib3=WARN,"
+            # A service says only to who debugs it that it takes orders.
+            "default_log_levels": "container_stack=DEBUG,nova.service=DEBUG,amqp=WARN,"
+            "oslo.messaging=WARN,oslo_messaging=WARN,oslo_policy=ERROR,sqlalchemy=WARN,urllib3=WARN,"
             "keystoneauth=WARN,keystonemiddleware=WARN",
         },
         "wsgi": {"api_paste_config": ETC / "nova/api-paste.ini"},
@@ -123,7 +127,6 @@ def nova(backing: Backing) -> manila.Sections:
         **_client(backing, "placement", "nova"),
         **_client(backing, "neutron", "nova"),
         **_client(backing, "glance", "nova"),
-        **_client(backing, "service_user", "nova", send_service_user_token=True),
     }
 
 
@@ -154,9 +157,7 @@ def _authtoken(backing: Backing, user: str) -> dict[str, dict[str, object]]:
     return made
 
 
-def _client(
-    backing: Backing, section: str, user: str, **more: object
-) -> dict[str, dict[str, object]]:
+def _client(backing: Backing, section: str, user: str) -> dict[str, dict[str, object]]:
     """Return a section by which a service calls another one."""
     return {
         section: {
@@ -168,6 +169,5 @@ def _client(
             "user_domain_id": "default",
             "project_domain_id": "default",
             "region_name": REGION,
-            **more,
         }
     }

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nova's compute service with the driver under test, run by root or by a user of its own."""
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from container_stack.rootwrap import config
+
+from . import account, host, manila, nova_cloud, process
+
+DRIVER = "container_stack.DockerDriver"
+USER = "cstest-nova"
+_READY = "Join ServiceGroup membership for this service"
+_PROGRAM = Path(account.DAEMON).with_name("nova-compute")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Compute:
+    """A running compute service, which is a host to Nova.
+
+    :param name: of the host, and of the availability zone that is this host alone.
+    :param state: where the driver keeps what it must know.
+    """
+
+    name: str
+    cloud: nova_cloud.Cloud
+    service: process.Process
+    state: Path
+    identity: process.Identity
+
+    @property
+    def owner(self) -> str:
+        """What the driver writes on everything that is this host's."""
+        return f"nova-{self.name}"
+
+    def containers(self, server: str = "") -> list[dict[str, object]]:
+        """Return the engine's words on a server's containers, or on all of the host's."""
+        labels = {"id": server} if server else {}
+        return host.containers(self.owner, **labels)
+
+    def restart(self, timeout: float = 180) -> None:
+        """Start the service again after its end, and wait until it takes orders."""
+        before = self._said(_READY)
+        self.service.start()
+        self._wait_until_ready(before, timeout)
+
+    def wait_until_ready(self, timeout: float = 180) -> None:
+        """Wait until the service takes orders."""
+        self._wait_until_ready(0, timeout)
+
+    def _wait_until_ready(self, before: int, timeout: float) -> None:
+        process.wait_for(
+            f"nova-compute of {self.name}",
+            lambda: self._said(_READY) > before,
+            timeout=timeout,
+            processes=[self.service],
+        )
+
+    def _said(self, words: str) -> int:
+        return self.service.log.read_text(errors="replace").count(words)
+
+
+@contextlib.contextmanager
+def running(
+    cloud: nova_cloud.Cloud,
+    name: str,
+    *,
+    normal_user: bool,
+    driver: str = DRIVER,
+    options: Mapping[str, object] | None = None,
+) -> Iterator[Compute]:
+    """Run a compute service; in the end nothing is left of it.
+
+    :param normal_user: run it as a user of its own instead of as root.
+    :param options: more of section ``docker``.
+    """
+    home, rootwrap = cloud.directory / name, cloud.directory / f"{name}.rootwrap"
+    state = home / "containers"
+    for path in (home, rootwrap, state):
+        path.mkdir(mode=0o755)
+    with contextlib.ExitStack() as undo:
+        identity = process.ROOT
+        if normal_user:
+            undo.enter_context(account.reachable(home, rootwrap, *account.CODE))
+            identity = undo.enter_context(
+                account.normal_user(home=home, rootwrap=rootwrap, name=USER)
+            )
+        for path in (home, state):
+            os.chown(path, identity.user, identity.group)
+        config.install(rootwrap, ["nova"], str(state))
+        sudo = "sudo -n " if normal_user else ""
+        manila.write_config(
+            home / "compute.conf",
+            {
+                "DEFAULT": {
+                    "host": name,
+                    "compute_driver": driver,
+                    "state_path": home / "nova",
+                    # Seconds that a server waits for its ports.
+                    "vif_plugging_timeout": 20,
+                    "vif_plugging_is_fatal": True,
+                },
+                "oslo_concurrency": {"lock_path": home / "locks"},
+                "docker": {
+                    "host_url": account.ENGINE,
+                    "state_dir": state,
+                    "root_helper": f"{sudo}{account.DAEMON} {rootwrap}/rootwrap.conf",
+                    **(options or {}),
+                },
+            },
+        )
+        undo.callback(host.sweep, f"nova-{name}", state)
+        argv = [str(_PROGRAM), f"--config-file={cloud.config}"]
+        argv += [f"--config-file={home}/compute.conf"]
+        service = process.Process(
+            f"nova-compute-{name}",
+            argv,
+            home,
+            environment={"PYTHONDONTWRITEBYTECODE": "1"},
+            identity=identity,
+        )
+        made = Compute(name, cloud, undo.enter_context(service), state, identity)
+        made.wait_until_ready()
+        yield made
+        service.stop()
+        left = [str(each["Name"]) for each in made.containers()]
+        left += host.mounts(state)
+        assert not left, f"Left behind: {', '.join(left)}"
