@@ -188,6 +188,7 @@ class Transit:
                 f"{ascii(name)[:300]} in the archive is no JSON object, or has more than "
                 f"{self._limits.config} bytes."
             )
+        bounds.check(f"bytes of {ascii(name)[:300]}", len(content), self._limits.config)
         return content
 
 
