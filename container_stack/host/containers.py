@@ -238,6 +238,16 @@ class Engine(engine_networks.Surroundings):
         with self._connection.use() as client:
             return engine_json.inspected_container(client.inspect_container(container))
 
+    def layers(self, container: str) -> Mapping[str, str]:
+        """Return the host's directories that a container's root is made of.
+
+        As {"LowerDir": "/one:/two", "UpperDir": ..., "WorkDir": ...} of overlayfs; empty where the
+        engine's storage has no such directories.
+        """
+        with self._connection.use() as client:
+            told = client.inspect_container(container).get("GraphDriver") or {}
+            return dict(told.get("Data") or {}) if told.get("Name") == "overlay2" else {}
+
     def list(self, labels: Labels | None = None) -> builtins.list[Container]:
         """Return all containers with these labels, running or not, by one HTTP call.
 

@@ -902,7 +902,7 @@ DISKS = (
 # The root of a server that is rescued, for the one that rescues it.
 MOUNT_ROOT = Command(
     "mount_root",
-    "mount -t overlay -o nosuid,nodev,lowerdir={lower:layers},upperdir={upper:layer_diff},"
+    "mount -t overlay overlay -o nosuid,nodev,lowerdir={lower:layers},upperdir={upper:layer_diff},"
     "workdir={work:layer_work} {path:mountpoint}",
 )
 

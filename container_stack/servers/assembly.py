@@ -3,6 +3,7 @@
 
 import dataclasses
 import os
+from collections.abc import Sequence
 
 from container_stack.host import containers, locks
 from container_stack.host import images as engine_images
@@ -12,10 +13,15 @@ from container_stack.servers import (
     images,
     interfaces,
     lives,
+    move_recovery,
+    moves,
     records,
+    rescue,
+    roots,
     service,
     snapshots,
     spec,
+    states,
 )
 
 
@@ -61,6 +67,13 @@ class Service:
     disks: disks.Disks
     images: images.ServerImages
     snapshots: snapshots.Snapshots
+    moves: moves.Moves
+    rescues: rescue.Rescues
+    recovery: move_recovery.MoveRecovery
+
+    def start(self) -> Sequence[str]:
+        """Finish or undo what a crash left, and plug again what runs; return it in words."""
+        return [*self.servers.start(), *self.recovery.recover(), *self.snapshots.start()]
 
     def close(self) -> None:
         """Close connections and stop the root helper."""
@@ -94,6 +107,8 @@ def assemble(settings: Settings, engine: containers.Engine, run: executor.Execut
         defaults=settings.defaults,
     )
     known = engine_images.Images(engine)
+    kept = states.States(engine, known, owner=settings.owner)
+    server_roots = roots.Roots(engine, run)
     return Service(
         engine,
         run,
@@ -115,4 +130,7 @@ def assemble(settings: Settings, engine: containers.Engine, run: executor.Execut
             owner=settings.owner,
             directory=settings.snapshots_directory,
         ),
+        moves.Moves(life, known, kept, object_locks),
+        rescue.Rescues(life, object_locks, server_roots),
+        move_recovery.MoveRecovery(life, object_locks, kept, server_roots),
     )

@@ -1,31 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
 """Volumes and shares of other services, in servers: as devices, and as file systems.
 
-A volume is a device of the container, as ``/dev/vdb``, unless its target is a directory: then its
-file system is mounted on the host, below a directory that every server has at
-:data:`DIRECTORY`. Shares are always file systems. What is attached after the start of a
-container, or between two, has to be shown to it anew after each start: see :meth:`Disks.present`.
+A volume is a device of its server's container, such as ``/dev/vdb``. Only the host's root can
+mount one, so that an operator may choose to have volumes mounted instead, as shares always are:
+on the host, and from there in the container below :data:`DIRECTORY`. (What is on a volume is its
+tenant's, and file systems of the kernel aren't made to withstand hostile ones.)
+
+A container isn't made with its disks, as Docker could never take them away from it again: they
+are shown to it whenever it has started, and whenever one is attached.
 """
 
+import contextlib
 import dataclasses
 import logging
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from container_stack import exceptions
-from container_stack.host import containers, mount_points
-from container_stack.rootwrap import executor
-from container_stack.servers import model
+from container_stack.host import containers, records
+from container_stack.rootwrap import disk_tree, executor
+from container_stack.servers import disk_places, model
+from container_stack.servers.disk_places import Settings as Settings
 
 LOG = logging.getLogger(__name__)
 
-#: Where file systems appear in every server, each in a directory of its own.
-DIRECTORY = "/volumes"
+#: Where file systems appear in servers, each in a directory of its own.
+DIRECTORY = disk_tree.DIRECTORY
+#: The name of the note of what a server has, in the server's directory.
+NOTE = "disks"
+
+_DEFAULTS = Settings()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Connected:
-    """What a container's spec needs for a server's disks.
+    """What a container has to be made with for its disks.
 
     :param devices: path on the host, path in the container, "rw" or "r".
     """
@@ -37,60 +46,160 @@ class Connected:
 class Disks:
     """The disks of servers; one server's are changed by one caller at a time, under its lock.
 
-    What a server has is written down before it is connected, so that what a crash left can be
+    What a server has is noted before it is connected, so that what a crash left can be
     disconnected without asking anybody.
 
-    :param runner: runs what needs root; its ``state_dir`` is where mount points and notes are.
+    :param runner: runs what needs root; below its ``state_dir`` are mount points and notes.
     """
 
-    def __init__(self, runner: executor.Executor) -> None:
-        self._executor = runner
-        self._state_dir = runner.state_dir
-
-    def start(self) -> None:
-        """Let file systems that are mounted later appear in running servers; idempotent."""
+    def __init__(self, runner: executor.Executor, settings: Settings = _DEFAULTS) -> None:
+        self._settings = settings
+        self._places = disk_places.Places(runner, settings)
+        self._servers = os.path.join(runner.state_dir, "servers")
+        self._tree = os.path.join(runner.state_dir, "mounts", "servers")
 
     def connect(self, server_id: str, disks: Sequence[model.Disk]) -> Connected:
         """Connect a server's disks and return what its container is to be made with.
 
-        For every start, too: of a volume that is connected, it sees to it that it still is what
-        it was. Idempotent; if one fails, those that were connected here are disconnected.
+        For every start, too: of a volume that is connected it sees to it that it still is what it
+        was. Idempotent; if one fails, those that weren't there before are disconnected.
 
         :raises InvalidRequest: a target or connection can't be.
         :raises NotSupported: there is no way to such a volume here.
         :raises ArrayUnavailable, AccessDenied, NotFound, HostNotReady: the target isn't reached.
         """
-        for disk in disks:
-            raise exceptions.NotSupported(f"Volume {disk.id} can't be connected here.")
+        if disks:
+            known = self.known(server_id)
+            _check_places([*_others(known, disks), *map(self._place, disks)])
+            with contextlib.ExitStack() as undo:
+                for disk in disks:
+                    if disk.id not in known:
+                        undo.callback(self._disconnect, server_id, disk.id)
+                    self._connect(server_id, disk)
+                undo.pop_all()
         return Connected()
 
     def present(self, container: containers.Container, server_id: str) -> None:
-        """Show a container that has just started what it wasn't made with; idempotent."""
+        """Show a container that runs what its server has; idempotent.
+
+        :raises AlreadyExists: the container has something else by that name.
+        """
+        for disk_id, place in self.known(server_id).items():
+            self._places.show(server_id, container, disk_id, place)
 
     def disconnect(self, server_id: str, disks: Sequence[model.Disk] | None = None) -> None:
         """Disconnect disks of a server whose container doesn't run or is gone; None: all of them.
 
-        Idempotent. The last of those on this host that use a volume gives it back.
+        Idempotent. The last of this host's servers that use a volume gives it back.
+
+        :raises Busy: a session or mount doesn't end; the others have.
         """
+        chosen = self.known(server_id) if disks is None else [disk.id for disk in disks]
+        with contextlib.ExitStack() as all_of_them:
+            for disk_id in chosen:
+                all_of_them.callback(self._disconnect, server_id, disk_id)
 
     def attach(self, server_id: str, container: containers.Container, disk: model.Disk) -> None:
         """Connect one more, and show it to the container if that runs; idempotent.
 
-        :raises NotSupported: this host can't add a device to a container that exists.
+        If it fails, the disk isn't connected, unless it was so before.
+
+        :raises AlreadyExists: the server has something else by that name.
         """
-        raise exceptions.NotSupported(f"Volume {disk.id} can't be attached here.")
+        known = self.known(server_id)
+        with contextlib.ExitStack() as undo:
+            if disk.id not in known:
+                undo.callback(self._disconnect, server_id, disk.id)
+            self.connect(server_id, [disk])
+            self._places.show(server_id, container, disk.id, self._place(disk))
+            undo.pop_all()
 
     def detach(self, server_id: str, container: containers.Container, disk_id: str) -> None:
         """Take a disk from a container, which may run, and disconnect it; idempotent.
 
-        :raises Busy: a process of the server uses it.
+        :raises Busy: a process of the server uses it; nothing was changed.
         """
+        place = self.known(server_id).get(disk_id)
+        if place is not None:
+            self._places.hide(server_id, container, disk_id, place)
+        self._disconnect(server_id, disk_id)
+
+    def extend(self, server_id: str, disk_id: str) -> int:
+        """Let this host see that a volume has grown, its file system too; return its bytes.
+
+        :raises NotFound: the server doesn't have it.
+        """
+        if disk_id not in self.known(server_id):
+            raise exceptions.NotFound(f"Server {server_id} has no volume {disk_id}.")
+        return self._places.extend(server_id, disk_id)
 
     def recover(self, server_ids: Collection[str]) -> None:
         """Disconnect what servers have that aren't any more."""
+        for server_id in self._noted() - set(server_ids):
+            try:
+                self.disconnect(server_id)
+            except exceptions.ContainerStackError as exc:
+                LOG.warning(
+                    "Disks of server %(server)s are still connected: %(why)s",
+                    {"server": server_id, "why": exc},
+                )
 
-    def _directory(self, server_id: str) -> str:
-        """Return where a server's file systems are mounted."""
-        path = os.path.join(self._state_dir, "mounts", "servers", model.check_id(server_id))
-        mount_points.make_private(os.path.dirname(path))
-        return path
+    def known(self, server_id: str) -> Mapping[str, disk_places.Place]:
+        """Return where each disk of a server appears, by its id; in the order of attachment."""
+        found = self._notes(server_id).read(NOTE) or {"disks": []}
+        return {each.pop("id"): disk_places.Place(**each) for each in found["disks"]}
+
+    def _place(self, disk: model.Disk) -> disk_places.Place:
+        return disk_places.Place.of(disk, mount_volumes=self._settings.mount_volumes)
+
+    def _connect(self, server_id: str, disk: model.Disk) -> None:
+        known, place = self.known(server_id), self._place(disk)
+        if known.get(disk.id) != place:
+            self._note(server_id, {**known, disk.id: place})
+        self._places.connect(server_id, disk, place)
+        LOG.info("Connected disk %(disk)s", {"disk": disk.id})
+
+    def _disconnect(self, server_id: str, disk_id: str) -> None:
+        known = dict(self.known(server_id))
+        place = known.pop(disk_id, None)
+        self._places.disconnect(server_id, disk_id, place)
+        if place:
+            self._note(server_id, known)
+            LOG.info("Disconnected disk %(disk)s", {"disk": disk_id})
+
+    def _note(self, server_id: str, places: Mapping[str, disk_places.Place]) -> None:
+        notes = self._notes(server_id)
+        if not places:
+            notes.remove(NOTE)
+            return
+        found = [{"id": disk_id, **place.asdict()} for disk_id, place in places.items()]
+        notes.write(NOTE, {"disks": found})
+
+    def _notes(self, server_id: str) -> records.Records:
+        return records.Records(os.path.join(self._servers, model.check_id(server_id)))
+
+    def _noted(self) -> set[str]:
+        """Return the servers that have disks."""
+        try:
+            names = os.listdir(self._servers)
+        except FileNotFoundError:
+            return set()
+        return {each for each in names if os.path.exists(self._notes(each).path(NOTE))}
+
+
+def _others(
+    known: Mapping[str, disk_places.Place], disks: Sequence[model.Disk]
+) -> list[disk_places.Place]:
+    given = {disk.id for disk in disks}
+    return [place for disk_id, place in known.items() if disk_id not in given]
+
+
+def _check_places(places: Sequence[disk_places.Place]) -> None:
+    """Refuse two disks in one place.
+
+    :raises AlreadyExists: naming it.
+    """
+    names = [place.name for place in places]
+    for name in names:
+        if names.count(name) > 1:
+            raise exceptions.AlreadyExists(f"The server has another disk at {name}.")

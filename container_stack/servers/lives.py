@@ -28,6 +28,9 @@ Plugging = AbstractContextManager[object]
 class Interfaces(Protocol):
     """What servers need of the network; see :class:`interfaces.Interfaces`."""
 
+    def start(self) -> None:
+        """Prepare the host; idempotent."""
+
     def plug(self, server_id: str, sandbox: str, ports: Sequence[model.Port]) -> None:
         """Plug the ports into a running server; idempotent, all of them or none."""
 
@@ -91,11 +94,12 @@ class Lives:
         found = self.engine.list(spec.labels(self.owner))
         return sorted(map(self.server, filter(is_main, found)), key=lambda server: server.id)
 
-    def make(self, plan: model.Plan, image_id: str) -> str:
+    def make(self, plan: model.Plan, image_id: str, mounts: Sequence[containers.Mount] = ()) -> str:
         """Write the configuration drive, connect the disks, and create the container.
 
         The record is there before. What was done stays when a step fails: see :meth:`remove`.
 
+        :param mounts: more of them, which come before others at their places.
         :return: the container's id.
         :raises AlreadyExists: there is such a container, or somebody else's of its name.
         :raises NotFound: the image is missing.
@@ -105,7 +109,8 @@ class Lives:
         wanted = spec.container_spec(
             plan, image_id, connected, self.defaults, owner=self.owner, config_drive=drive
         )
-        return self.engine.create(wanted)
+        places = {each.target: each for each in (*wanted.mounts, *mounts)}
+        return self.engine.create(dataclasses.replace(wanted, mounts=tuple(places.values())))
 
     def write_drive(self, plan: model.Plan) -> str | None:
         """Write a server's configuration drive anew and return its directory, if it has one."""
@@ -189,6 +194,8 @@ class Lives:
         self.disks.disconnect(server_id)
         if not any(each.name == parked for each in found):
             self.records.remove(server_id)
+        elif record:
+            self.records.write(dataclasses.replace(record, step=records.Step.READY, ports=()))
 
     def state(self, container: containers.Container) -> model.State:
         """Return how a server stands whose container this is."""

@@ -28,6 +28,8 @@ class Step(enum.StrEnum):
     #: Plug it, and let it run on if it was held.
     STARTING = "starting"
     READY = "ready"
+    #: Of its next container: undo that alone; see :mod:`aside`.
+    MOVING = "moving"
     #: Go on until nothing is left.
     REMOVING = "removing"
 

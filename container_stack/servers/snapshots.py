@@ -18,7 +18,7 @@ from container_stack import exceptions
 from container_stack.host import containers, images, locks
 from container_stack.host.image_archive import bounds, transit
 from container_stack.servers import images as server_images
-from container_stack.servers import model, spec
+from container_stack.servers import lives, model, spec, states
 
 LOG = logging.getLogger(__name__)
 
@@ -106,14 +106,15 @@ class Snapshots:
             image_id = self._engine.commit(found.id, changes=[f"LABEL {SNAPSHOT}={name}"])
         except exceptions.NotFound as exc:
             raise _missing(server_id) from exc
-        return image_id, base.config if base else {}
+        return image_id, states.origin(base) if base else {}
 
     def _container(self, server_id: str) -> containers.Container:
         labels = spec.labels(self._owner, model.check_id(server_id))
         found = self._engine.list(labels | {model.ROLE: model.Role.MAIN})
-        if not found:
+        own = [each for each in found if lives.is_main(each)]
+        if not own:
             raise _missing(server_id)
-        return found[0]
+        return own[0]
 
     def _discard(self, name: str) -> None:
         try:

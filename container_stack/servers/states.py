@@ -5,22 +5,31 @@ The engine alone knows these images: their names tell whose they are, and a labe
 they were made of.
 """
 
+import base64
+import binascii
 import hashlib
+import json
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from container_stack import exceptions
 from container_stack.host import containers, images
-from container_stack.servers import model
+from container_stack.servers import lives, model
 
 LOG = logging.getLogger(__name__)
 
 #: Label with the id of the container that a state was made of.
 STATE = "container_stack.state"
+#: Label with the configuration of the image that the server was first made of: a state has that of
+#: the container, with all that its tenant and the operator have said.
+ORIGIN = "container_stack.origin"
 #: Layers on top of each other that the engine's storage can take (overlay2: 127), less a few.
 DEEPEST = 120
 
 _OWNER = "container_stack.owner"
+#: Characters that the engine takes in a line.
+_LINE = 60_000
 
 
 class States:
@@ -39,15 +48,28 @@ class States:
         self._prefix = f"cs-server-state-{digest[:12]}"
 
     def keep(self, server_id: str, container: containers.Container) -> images.Image:
-        """Return the state of a container that doesn't run, made now or before; idempotent.
+        """Return the state of a container that stands aside, made now or before; idempotent.
 
         :raises NotSupported: the engine takes no more layers on top of what there are.
         """
-        known = self.find(server_id, container)
-        if known is not None:
-            return known
-        self._check_depth(server_id, container)
-        made = self._engine.commit(container.id, changes=[f"LABEL {STATE}={container.id}"])
+        return self.find(server_id, container) or self.make(server_id, container)
+
+    def make(self, server_id: str, container: containers.Container) -> images.Image:
+        """Return the state of a container as it is now; older ones of it are given up.
+
+        :raises NotSupported: the engine takes no more layers on top of what there are.
+        """
+        self.tidy(server_id)
+        below = self._images.find(container.image_id)
+        if below is not None and len(below.layers) >= DEEPEST:
+            raise exceptions.NotSupported(
+                f"Server {server_id} has {len(below.layers)} layers and can't take one more; "
+                "boot another one from a snapshot whose layers were merged."
+            )
+        labels = f"{STATE}={container.id}"
+        if below is not None:
+            labels += f" {ORIGIN}={_encoded(origin(below))}"
+        made = self._engine.commit(container.id, changes=[f"LABEL {labels}"[:_LINE]])
         return self.adopt(server_id, made)
 
     def find(self, server_id: str, container: containers.Container) -> images.Image | None:
@@ -93,12 +115,16 @@ class States:
         return removed
 
     def _needed(self, server_id: str | None) -> set[str]:
-        """Return the ids of the containers of one server, or of all, and of their images."""
+        """Return the ids of what stands aside, for one server or all, and of images in use.
+
+        A container that is its server's own goes on writing: what was made of it is too old.
+        """
         labels = {"container_stack.kind": model.KIND, _OWNER: self._owner}
         if server_id is not None:
             labels["container_stack.id"] = server_id
         found = self._engine.list(labels)
-        return {each.id for each in found} | {each.image_id for each in found}
+        standing = {each.id for each in found if not lives.is_main(each)}
+        return standing | {each.image_id for each in found}
 
     def _remove(self, reference: str) -> bool:
         try:
@@ -109,16 +135,24 @@ class States:
             return False
         return True
 
-    def _check_depth(self, server_id: str, container: containers.Container) -> None:
-        below = self._images.find(container.image_id)
-        if below is not None and len(below.layers) >= DEEPEST:
-            raise exceptions.NotSupported(
-                f"Server {server_id} has {len(below.layers)} layers and can't take one more; "
-                "boot another one from a snapshot whose layers were merged."
-            )
-
     def _name(self, server_id: str) -> str:
         return f"{self._prefix}-{model.check_id(server_id)}"
+
+
+def origin(image: images.Image) -> Mapping[str, Any]:
+    """Return the configuration of the image that a server was first made of.
+
+    :param image: what its container is made of now: that image, or a state.
+    """
+    try:
+        found: Mapping[str, Any] = json.loads(base64.b64decode(image.labels[ORIGIN], validate=True))
+        return found
+    except (KeyError, ValueError, binascii.Error):
+        return image.config
+
+
+def _encoded(config: Mapping[str, Any]) -> str:
+    return base64.b64encode(json.dumps(config).encode()).decode()
 
 
 def _short(image_id: str) -> str:

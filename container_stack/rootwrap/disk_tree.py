@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A file system in a container that runs already: a copy of a mount of the host's.
+
+The copy is made in the host's mount namespace (open_tree(2)) and put into the container's
+(move_mount(2)), so nothing has to be shared between the two, and the container needn't have been
+made for it. It goes with the container. Directories there are opened without following links: a
+container's root can make links, and what is mounted over such as /proc would deceive who enters
+the container to run something.
+"""
+
+import ctypes
+import functools
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from container_stack import exceptions
+from container_stack.rootwrap import disk_node
+
+#: The directory of the container that has the mount points; it is made if it isn't there.
+DIRECTORY = "/volumes"
+
+# The numbers of these calls are the same on every machine (Linux 5.2).
+_OPEN_TREE, _MOVE_MOUNT = 428, 429
+_AT_FDCWD, _CLONE, _FROM_FD, _TO_FD = -100, 1, 0x04, 0x40
+_UMOUNT_NOFOLLOW = 8
+_KINDS = frozenset({"ext4", "xfs", "btrfs", "nfs", "nfs4"})
+_OCTAL = re.compile(r"\\([0-7]{3})")
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def show(inside: disk_node.Inside, path: str, name: str) -> None:
+    """Let what is mounted at a path of the host's appear as ``/volumes/NAME``; idempotent.
+
+    :raises InvalidRequest: it isn't a whole file system, or such as could hold setuid programs.
+    :raises AlreadyExists: the container has something else there.
+    """
+    number = _mounted(path)
+    if any(place == f"{DIRECTORY}/{name}" for place in _places(inside.pid, number)):
+        return
+    tree = _libc.syscall(_OPEN_TREE, _AT_FDCWD, path.encode(), _CLONE | os.O_CLOEXEC)
+    if tree < 0:
+        raise exceptions.NotSupported(f"The mount can't be copied: {_why()}.")
+    try:
+        inside.within(lambda: _attach(tree, name))
+    finally:
+        os.close(tree)
+
+
+def hide(inside: disk_node.Inside, path: str) -> None:
+    """Take from a container what is mounted at a path of the host's, wherever; idempotent.
+
+    :raises Busy: something in the container uses it.
+    """
+    for place in _places(inside.pid, _mounted(path)):
+        inside.within(functools.partial(_detach, place), exceptions.Busy)
+
+
+def _mounted(path: str) -> str:
+    """Return the number of a file system that is mounted on the host, as mountinfo has it."""
+    for number, root, place, options, kind in _table("self"):
+        if place == path and kind in _KINDS and root == "/":
+            if not {"nosuid", "nodev"} <= set(options.split(",")):
+                break
+            return number
+    raise exceptions.InvalidRequest(f"There is no file system of a volume or share at {path}.")
+
+
+def _places(pid: int, number: str) -> list[str]:
+    """Return where a container has a file system, the last mounted first."""
+    return [place for found, _, place, _, _ in _table(str(pid)) if found == number][::-1]
+
+
+def _table(process: str) -> Iterator[tuple[str, str, str, str, str]]:
+    for line in Path(f"/proc/{process}/mountinfo").read_text(encoding="utf-8").splitlines():
+        front, _dash, back = line.partition(" - ")
+        _id, _parent, number, root, place, options = front.split(" ")[:6]
+        yield number, root, _plain(place), options, back.split(" ")[0]
+
+
+def _plain(text: str) -> str:
+    return _OCTAL.sub(lambda match: chr(int(match[1], 8)), text)
+
+
+def _attach(tree: int, name: str) -> str:
+    # In the container, where nothing can be imported any more.
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    parent = -1
+    try:
+        for at, each in ((None, DIRECTORY), (0, name)):
+            where = None if at is None else parent
+            if not _exists(each, where):
+                os.mkdir(each, 0o755, dir_fd=where)
+            parent = os.open(each, flags, dir_fd=where)
+    except OSError as exc:
+        return f"{DIRECTORY}/{name} can't be made in the server: {exc.strerror}."
+    if _libc.syscall(_MOVE_MOUNT, tree, b"", parent, b"", _FROM_FD | _TO_FD):
+        return f"{DIRECTORY}/{name} can't be mounted in the server: {_why()}."
+    return ""
+
+
+def _exists(name: str, parent: int | None) -> bool:
+    try:
+        os.stat(name, dir_fd=parent, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _detach(place: str) -> str:
+    if _libc.umount2(place.encode(), _UMOUNT_NOFOLLOW):
+        return f"{place} of the server is in use: {_why()}."
+    return ""
+
+
+def _why() -> str:
+    return os.strerror(ctypes.get_errno())
