@@ -95,6 +95,32 @@ class Glance:
                 reason=f"the upload broke: Glance has {size} bytes of {reader.taken}; try again",
             )
 
+    def send_parcel(self, context: Any, name: str, parcel: Iterable[bytes]) -> str:
+        """Put what goes to another host into an image of its own and return that one's id.
+
+        If that fails, there is no image.
+        """
+        values = {"name": name, "disk_format": DISK_FORMAT, "container_format": "bare"}
+        image_id: str = self._api.create(context, values)["id"]
+        reader = _Reader(parcel)
+        try:
+            self._api.update(context, image_id, values, reader, purge_props=False)
+        except BaseException:
+            with contextlib.suppress(exception.NovaException):
+                self.discard(context, image_id)
+            raise
+        return image_id
+
+    def parcel(self, context: Any, image_id: str) -> Iterator[bytes]:
+        """Yield what another host has sent; its end raises if it arrived otherwise."""
+        with _refusals(image_id):
+            yield from _download(self._api, context, image_id, None)
+
+    def discard(self, context: Any, image_id: str) -> None:
+        """Delete an image of :meth:`send_parcel`; idempotent."""
+        with contextlib.suppress(exception.ImageNotFound):
+            self._api.delete(context, image_id)
+
     def manage_cache(self, instances: Iterable[Any]) -> None:
         """Remove from the engine what no instance needs any more, as Nova's options have it."""
         if not CONF.image_cache.remove_unused_base_images:
