@@ -51,7 +51,7 @@ class MountPoints:
                 raise exceptions.Busy(f"{present.source} is mounted at {path} already; unmount it.")
             self._make_directory(path, undo)
             undo.callback(self._unmount, path)  # a bind mount may have got half-way
-            self._executor.run(command, timeout=None, path=path, **values)
+            self._executor.run(command, timeout=None, stdin=None, path=path, **values)
             undo.pop_all()
 
     def bind(self, source: str, path: str, *, read_only: bool = False) -> None:

@@ -67,7 +67,7 @@ def connect(request: brick_wire.Request) -> Reply:
     :raises AccessDenied, ArrayUnavailable, Busy, HostNotReady, NotFound: nothing is left behind.
     """
     brick_session.need_kernel()
-    with _door(request.iqn) as marker:
+    with door(request.iqn) as marker:
         if not marker.exists() and brick_session.sessions(request.iqn):
             raise exceptions.Busy(f"Somebody else on this host uses the target {request.iqn}.")
         with contextlib.ExitStack() as undo:
@@ -86,19 +86,16 @@ def resize(request: brick_wire.Request) -> Reply:
 
     :raises ArrayUnavailable: a path is down.
     """
-    with _door(request.iqn) as marker:
+    with door(request.iqn) as marker:
         if not marker.exists():
             raise exceptions.NotFound(f"{request.iqn} isn't attached.")
-        try:
-            _connector(request).extend_volume(_properties(request))
-        except _errors() as exc:
-            raise exceptions.ArrayUnavailable(f"{request.iqn} doesn't tell its size.") from exc
+        measure(request)
         return {}, []
 
 
 def disconnect(request: brick_wire.Request) -> Reply:
     """Log out, unless another open device needs the sessions. Idempotent."""
-    with _door(request.iqn) as marker:
+    with door(request.iqn) as marker:
         if marker.exists():
             _leave(request, marker)
         return {}, []
@@ -109,7 +106,7 @@ def abandon(request: brick_wire.Request) -> Reply:
 
     iscsid may still have the login of a process that was killed before it, or under way.
     """
-    with _door(request.iqn) as marker:
+    with door(request.iqn) as marker:
         if marker.exists():
             brick_session.await_daemon()
             deadline = time.monotonic() + request.login
@@ -117,6 +114,57 @@ def abandon(request: brick_wire.Request) -> Reply:
                 time.sleep(0.05)
             _leave(request, marker)
         return {}, []
+
+
+@contextlib.contextmanager
+def door(iqn: str) -> Iterator[Path]:
+    """Keep others from the target, and yield the path of its marker."""
+    STATE.mkdir(mode=0o700, exist_ok=True)
+    number = zlib.crc32(iqn.encode()) % DOORS
+    with open(STATE / f"door-{number}", "ab") as door:
+        fcntl.flock(door, fcntl.LOCK_EX)
+        locks = STATE / f"os-brick-{number}"
+        # What a killed one left.
+        shutil.rmtree(locks, ignore_errors=True)
+        locks.mkdir()
+        _load("oslo_concurrency.lockutils").set_defaults(str(locks))
+        _load("os_brick.opts").set_defaults()
+        try:
+            yield STATE / hashlib.sha256(iqn.encode()).hexdigest()
+        finally:
+            shutil.rmtree(locks, ignore_errors=True)
+
+
+def appear(request: brick_wire.Request) -> str:
+    """Return the path of a volume's device, which the kernel has been told to look for.
+
+    :raises NotFound: it doesn't come, or isn't the target's.
+    """
+    try:
+        device = str(_connector(request).connect_volume(_properties(request))["path"])
+    except _errors() as exc:
+        raise exceptions.NotFound(f"The volume of {request.iqn} doesn't appear.") from exc
+    if not brick_session.belongs(device, request.iqn):
+        raise exceptions.NotFound(f"The volume of {request.iqn} appeared and went.")
+    return device
+
+
+def measure(request: brick_wire.Request) -> None:
+    """Let the kernel ask the target for the volume's size.
+
+    :raises ArrayUnavailable: a path is down.
+    """
+    try:
+        _connector(request).extend_volume(_properties(request))
+    except _errors() as exc:
+        raise exceptions.ArrayUnavailable(f"{request.iqn} doesn't tell its size.") from exc
+
+
+def vanish(request: brick_wire.Request) -> None:
+    """Let the kernel forget a volume's device; idempotent."""
+    # Without a device's path nothing is flushed: who wrote has done so, or gave up.
+    with contextlib.suppress(*_errors()):
+        _connector(request).disconnect_volume(_properties(request), None, force=True)
 
 
 def _share(request: brick_wire.Request, holder: int) -> str:
@@ -145,12 +193,7 @@ def _attach(request: brick_wire.Request, holder: int) -> str:
         _detach(request)
     brick_session.log_in(request)
     brick_session.scan(request)
-    try:
-        device = str(_connector(request).connect_volume(_properties(request))["path"])
-    except _errors() as exc:
-        raise exceptions.NotFound(f"The volume of {request.iqn} doesn't appear.") from exc
-    if not brick_session.belongs(device, request.iqn):
-        raise exceptions.NotFound(f"The volume of {request.iqn} appeared and went.")
+    device = appear(request)
     if request.multipath and not brick_session.is_map(device):
         raise exceptions.HostNotReady(f"multipathd made no map of {device}; see its configuration.")
     os.truncate(holder, 0)
@@ -166,9 +209,7 @@ def _leave(request: brick_wire.Request, marker: Path) -> None:
 
 
 def _detach(request: brick_wire.Request) -> None:
-    # Without a device's path nothing is flushed: who wrote has done so, or gave up.
-    with contextlib.suppress(*_errors()):
-        _connector(request).disconnect_volume(_properties(request), None, force=True)
+    vanish(request)
     brick_session.log_out(request.iqn)
 
 
@@ -186,25 +227,6 @@ def _open(path: str, request: brick_wire.Request) -> int:
             time.sleep(0.05)
     access = os.O_RDONLY if request.read_only else os.O_RDWR
     return os.open(path, access | os.O_DIRECT | os.O_CLOEXEC)
-
-
-@contextlib.contextmanager
-def _door(iqn: str) -> Iterator[Path]:
-    """Keep others from the target, and yield the path of its marker."""
-    STATE.mkdir(mode=0o700, exist_ok=True)
-    number = zlib.crc32(iqn.encode()) % DOORS
-    with open(STATE / f"door-{number}", "ab") as door:
-        fcntl.flock(door, fcntl.LOCK_EX)
-        locks = STATE / f"os-brick-{number}"
-        # What a killed one left.
-        shutil.rmtree(locks, ignore_errors=True)
-        locks.mkdir()
-        _load("oslo_concurrency.lockutils").set_defaults(str(locks))
-        _load("os_brick.opts").set_defaults()
-        try:
-            yield STATE / hashlib.sha256(iqn.encode()).hexdigest()
-        finally:
-            shutil.rmtree(locks, ignore_errors=True)
 
 
 def _connector(request: brick_wire.Request) -> Any:

@@ -865,6 +865,9 @@ DISK_HIDE = Command(
     " {target:node}",
     own=True,
 )
+DISK_EXTEND = Command(
+    "disk_extend", f"{_DISK_PROGRAM} extend {{server:id}} {{disk:id}}", 60, long=True, own=True
+)
 DISK_MOUNT = Command(
     "disk_mount",
     f"{_DISK_PROGRAM} mount {{path:mountpoint}} {{container:container}} {{pid:size}}"
@@ -889,6 +892,7 @@ DISKS = (
     DISK_DISCONNECT,
     DISK_SHOW,
     DISK_HIDE,
+    DISK_EXTEND,
     DISK_MOUNT,
     DISK_UNMOUNT,
     *_DISK.values(),

@@ -71,11 +71,17 @@ class Executor:
         self._pools: dict[int, tuple[_Pool, _Pool]] = {}
 
     def run(
-        self, command: commands.Command, *, timeout: float | None = None, **values: str | int
+        self,
+        command: commands.Command,
+        *,
+        timeout: float | None = None,
+        stdin: str | None = None,
+        **values: str | int,
     ) -> str:
         """Run a command to its end and return what it wrote to standard output.
 
         :param timeout: seconds, instead of the command's own deadline.
+        :param stdin: what it reads, secrets too; it appears nowhere else.
         :raises InvalidRequest: a value has the wrong shape; nothing was run.
         :raises CommandFailed: it failed, or overran its deadline and was killed.
         :raises RootHelperUnavailable: the daemon can't be started or refuses the command.
@@ -85,7 +91,7 @@ class Executor:
         if LOG.isEnabledFor(logging.DEBUG):
             LOG.debug("Running %(command)s", {"command": shlex.join(argv)})
         with self._pool(command.long).client() as client:
-            code, out, err = client.call(command, argv, deadline)
+            code, out, err = client.call(command, argv, deadline, stdin)
         if code in (rootwrap_cmd.RC_UNAUTHORIZED, rootwrap_cmd.RC_NOEXECFOUND) and not err:
             raise exceptions.RootHelperUnavailable(_refusal(command, code))
         if code:
@@ -154,7 +160,11 @@ class _Client(rootwrap_client.Client):
         self._overran = False
 
     def call(
-        self, command: commands.Command, argv: Sequence[str], deadline: float
+        self,
+        command: commands.Command,
+        argv: Sequence[str],
+        deadline: float,
+        stdin: str | None = None,
     ) -> tuple[int, str, str]:
         """Run one command and return its exit code, standard output and standard error.
 
@@ -165,7 +175,7 @@ class _Client(rootwrap_client.Client):
         try:
             # A daemon that idled out is no reason to doubt a command that it never saw.
             self._need_restart |= self._process is not None and self._process.poll() is not None
-            result = self.execute(list(argv))
+            result = self.execute(list(argv), stdin)
         except (_DaemonLostError, managers.RemoteError) as exc:
             if not self._overran:
                 raise exceptions.CommandFailed(command.name, -1, f"rootwrap: {exc}") from exc
