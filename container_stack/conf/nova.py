@@ -63,26 +63,32 @@ def policy(conf: cfg.ConfigOpts) -> server_policy.Policy:
 
     :raises InvalidRequest: an option says what can't be.
     """
+    return server_policy.Policy(rules(conf))
+
+
+def rules(conf: cfg.ConfigOpts) -> server_policy.Rules:
+    """Return what the operator allows tenants.
+
+    :raises InvalidRequest: an option says what can't be.
+    """
     ours = conf.docker
-    return server_policy.Policy(
-        server_policy.Rules(
-            user_data_parameters=ours.user_data_parameters,
-            ignored_user_data=frozenset(ours.ignored_user_data),
-            allowed_host_paths=_modes("allowed_host_paths", ours.allowed_host_paths, "ro"),
-            allowed_devices=_modes("allowed_devices", ours.allowed_devices, "r"),
-            allowed_capabilities=(
-                *_capabilities("capabilities", ours.capabilities),
-                *_capabilities("allowed_capabilities", ours.allowed_capabilities),
-            ),
-            allow_privileged=ours.allow_privileged,
-            allowed_host_namespaces=frozenset(ours.allowed_host_namespaces),
-            allowed_links=_links(ours.allowed_links),
-            allowed_volumes_from=_names(ours.allowed_volumes_from),
-            allowed_host_ports=tuple(_range(each) for each in ours.allowed_host_ports),
-            allowed_security_options=frozenset(ours.allowed_security_options),
-            allow_restart_policies=ours.allow_restart_policies,
-            allow_anonymous_volumes=ours.allow_anonymous_volumes,
-        )
+    return server_policy.Rules(
+        user_data_parameters=ours.user_data_parameters,
+        ignored_user_data=frozenset(ours.ignored_user_data),
+        allowed_host_paths=_modes("allowed_host_paths", ours.allowed_host_paths, "ro"),
+        allowed_devices=_modes("allowed_devices", ours.allowed_devices, "r"),
+        allowed_capabilities=(
+            *_capabilities("capabilities", ours.capabilities),
+            *_capabilities("allowed_capabilities", ours.allowed_capabilities),
+        ),
+        allow_privileged=ours.allow_privileged,
+        allowed_host_namespaces=frozenset(ours.allowed_host_namespaces),
+        allowed_links=_links(ours.allowed_links),
+        allowed_volumes_from=_names(ours.allowed_volumes_from),
+        allowed_host_ports=tuple(_range(each) for each in ours.allowed_host_ports),
+        allowed_security_options=frozenset(ours.allowed_security_options),
+        allow_restart_policies=ours.allow_restart_policies,
+        allow_anonymous_volumes=ours.allow_anonymous_volumes,
     )
 
 
@@ -174,6 +180,8 @@ def _range(entry: str) -> tuple[int, int]:
     ends = (low, high if dash else low)
     if not all(end.isascii() and end.isdigit() and 0 < int(end) < 65536 for end in ends):
         raise _wrong("allowed_host_ports", f"must be ports, as 8080 or 11000-11999, not {entry!r}")
+    if int(ends[0]) > int(ends[1]):
+        raise _wrong("allowed_host_ports", f"must have the lower port first, not {entry!r}")
     return int(ends[0]), int(ends[1])
 
 

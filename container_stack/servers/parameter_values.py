@@ -169,13 +169,18 @@ def environment(value: object) -> Mapping[str, str]:
     if isinstance(value, dict):
         pairs: Iterable[tuple[object, object]] = value.items()
     else:
-        pairs = (text(each).partition("=")[::2] for each in items(value))
+        pairs = (_assignment(text(each)) for each in items(value))
     found = {}
     for variable, content in pairs:
         if not isinstance(variable, str) or not variable or "=" in variable:
             raise ValueError("variables with names, as NAME=value")
         found[variable] = "" if content is None else text(content)
     return found
+
+
+def _assignment(entry: str) -> tuple[str, str]:
+    variable, equals, content = entry.partition("=")
+    return (variable if equals else "", content)
 
 
 def address(value: object) -> str:
@@ -200,10 +205,10 @@ def extra_host(value: object) -> tuple[str, str]:
 
 
 def link(value: object) -> tuple[str, str]:
-    wanted, _, alias = text(value).partition(":")
+    wanted, _, alias = text(value).removeprefix("/").partition(":")
     if not _NAME.fullmatch(wanted) or not _HOST.fullmatch(alias or wanted):
         raise ValueError("names as name:alias")
-    return wanted.removeprefix("/"), (alias or wanted).removeprefix("/")
+    return wanted, alias or wanted
 
 
 def volumes_from(value: object) -> tuple[str, bool]:
