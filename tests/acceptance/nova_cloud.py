@@ -34,8 +34,8 @@ _WSGI = {
     "nova": "nova.wsgi.osapi_compute",
     "heat": "heat.wsgi.api",
 }
-#: Roles of who starts servers, and of the services.
-MEMBER, ADMIN = "member", "admin"
+#: Roles of who starts servers, of who may do all, and of who speaks for users.
+MEMBER, ADMIN, SERVICE = "member", "admin", "service"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -137,7 +137,8 @@ def _make_schema(chain: Sequence[Sequence[str]]) -> None:
 
 def _make_accounts(base: nova_config.Backing, identity: keystone.Keystone) -> None:
     for name in _SERVICES:
-        identity.add_user(name, nova_config.PASSWORD, nova_config.PROJECT, ADMIN)
+        for role in (ADMIN, SERVICE):
+            identity.add_user(name, nova_config.PASSWORD, nova_config.PROJECT, role)
         kind, path = _CATALOGUE[name]
         identity.add_service(kind, base.url(name) + path)
 
@@ -149,7 +150,8 @@ def _apis(base: nova_config.Backing) -> Iterator[process.Process]:
         # It hides its command line and environment; its name is to tell whose it is.
         (home / "gunicorn.conf.py").write_text(
             f"wsgi_app = '{module}:application'\nbind = '127.0.0.1:{base.ports[name]}'\n"
-            f"proc_name = '{home}'\nthreads = 8\ntimeout = 0\ncontrol_socket_disable = True\n",
+            f"proc_name = '{home}'\nthreads = 8\ntimeout = 0\ncontrol_socket_disable = True\n"
+            "accesslog = '-'\n",
             encoding="utf-8",
         )
         # Heat knows none of them, but that its home is here.

@@ -79,7 +79,7 @@ def running(
     """
     home, rootwrap = cloud.directory / name, cloud.directory / f"{name}.rootwrap"
     state = home / "containers"
-    for path in (home, rootwrap, state):
+    for path in (home, rootwrap, state, home / "nova"):
         path.mkdir(mode=0o755)
     with contextlib.ExitStack() as undo:
         identity = process.ROOT
@@ -88,7 +88,7 @@ def running(
             identity = undo.enter_context(
                 account.normal_user(home=home, rootwrap=rootwrap, name=USER)
             )
-        for path in (home, state):
+        for path in (home, state, home / "nova"):
             os.chown(path, identity.user, identity.group)
         config.install(rootwrap, ["nova"], str(state))
         sudo = "sudo -n " if normal_user else ""

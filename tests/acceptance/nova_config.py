@@ -127,6 +127,7 @@ def nova(backing: Backing) -> manila.Sections:
         **_client(backing, "placement", "nova"),
         **_client(backing, "neutron", "nova"),
         **_client(backing, "glance", "nova"),
+        **_client(backing, "service_user", "nova"),
     }
 
 
