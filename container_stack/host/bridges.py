@@ -92,8 +92,7 @@ class Hybrids:
         :raises NotFound: there is no such switch.
         :raises CommandFailed: a step failed; nothing is left unless it was there before.
         """
-        if not exists(switch):
-            raise exceptions.NotFound(f"There is no Open vSwitch bridge {switch!r} on this host.")
+        _check_switch(switch)
         run, name = self._executor.run, _names(port_id)
         bridge, inner, outer = name["bridge"], name["inner"], name["outer"]
         with contextlib.ExitStack() as undo:
@@ -126,9 +125,15 @@ class Hybrids:
 def is_in_user_space(executor: executor.Executor, switch: str) -> bool:
     """Return whether a bridge of Open vSwitch moves packets without the kernel's help.
 
-    :raises CommandFailed: there is no such bridge.
+    :raises NotFound: there is no such bridge.
     """
+    _check_switch(switch)
     return "netdev" in executor.run(commands.OVS_DATAPATH, bridge=switch)
+
+
+def _check_switch(name: str) -> None:
+    if not exists(name):
+        raise exceptions.NotFound(f"There is no Open vSwitch bridge {name!r} on this host.")
 
 
 def exists(name: str) -> bool:

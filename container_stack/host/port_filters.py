@@ -9,22 +9,34 @@ Each port has a chain of ebtables, named for the port and for what it admits. Th
 is its last step: with it a filter is whole.
 """
 
+import contextlib
 import hashlib
 import ipaddress
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from container_stack import exceptions
+from container_stack.host import locks
 from container_stack.rootwrap import commands, executor
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+#: How often a change is tried that somebody else's may have disturbed.
+TRIES = 3
 
 _JUMP = re.compile(r"-i (\S+) -j (cs-\S+)")
 
 
 class PortFilters:
-    """Sets and removes filters. It keeps nothing: the kernel's chains are the state."""
+    """Sets and removes filters. It keeps nothing: the kernel's chains are the state.
 
-    def __init__(self, executor: executor.Executor) -> None:
+    :param object_locks: shared by all processes of this owner. With two of them at a time
+        ebtables on nftables loses its way, and with somebody else's as well: then it is repeated.
+    """
+
+    def __init__(self, executor: executor.Executor, object_locks: locks.ObjectLocks) -> None:
         self._executor = executor
+        self._locks = object_locks
 
     def confine(self, device: str, mac: str, addresses: Sequence[str]) -> None:
         """Let a port speak for these addresses only; a repeated call changes nothing.
@@ -35,7 +47,22 @@ class PortFilters:
         :param addresses: with prefix; of its IPv6 the address of the link is admitted, too.
         :raises CommandFailed: a step failed; repeat it, or :meth:`remove`.
         """
-        mac, alone = mac.lower(), _alone(mac, addresses)
+        mac, alone = mac.lower(), _alone(mac.lower(), addresses)
+        self._patiently(lambda: self._confine(device, mac, alone))
+
+    def remove(self, device: str) -> None:
+        """Remove a port's filter; idempotent. Unplug the port before."""
+        self._patiently(lambda: self._remove(device, self._chains(device)))
+
+    def _patiently(self, action: Callable[[], None]) -> None:
+        with self._locks.hold("port-filters"):
+            for _ in range(TRIES - 1):
+                with contextlib.suppress(exceptions.CommandFailed):
+                    action()
+                    return
+            action()
+
+    def _confine(self, device: str, mac: str, alone: Sequence[Address]) -> None:
         digest = hashlib.sha256(" ".join([mac, *map(str, alone)]).encode()).hexdigest()[:8]
         chain = f"cs-{device}-{digest}"
         found = self._chains(device)
@@ -53,10 +80,6 @@ class PortFilters:
                 run(commands.FILTER_ARP, chain=chain, mac=mac, address=str(address))
         run(commands.FILTER_INPUT, host=device, chain=chain)
         run(commands.FILTER_FORWARD, host=device, chain=chain)
-
-    def remove(self, device: str) -> None:
-        """Remove a port's filter; idempotent. Unplug the port before."""
-        self._remove(device, self._chains(device))
 
     def _remove(self, device: str, chains: dict[str, set[str]]) -> None:
         run = self._executor.run
@@ -103,10 +126,8 @@ def admit_bridges(executor: executor.Executor) -> None:
             executor.run(insert)
 
 
-def _alone(
-    mac: str, addresses: Sequence[str]
-) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
-    alone = [ipaddress.ip_interface(text).ip for text in addresses]
+def _alone(mac: str, addresses: Sequence[str]) -> list[Address]:
+    alone: list[Address] = [ipaddress.ip_interface(text).ip for text in addresses]
     if any(each.version == 6 for each in alone):
         alone.append(_of_link(mac))
     return alone

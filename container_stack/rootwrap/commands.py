@@ -92,7 +92,8 @@ KINDS: Mapping[str, str] = {
     "nfs_data": f"{_ROOT}/{_UUID}/data",
     "nfs_options": r"(?:soft|hard)(?:\x2cvers=(?:3|4|4\.[0-2]))?",
     "nfs_root": _ROOT,
-    "node": "/dev/(?:vd|sd|xvd|hd)[a-z][a-z]?",
+    # What a container is to call a disk; the first is where others have the root.
+    "node": "/dev/(?:vd|sd|xvd|hd)(?:[b-z]|[a-z][a-z])",
     "nfs_source": rf"(?:{_HOST}|\[{_IP6}\]):/(?:{_WORD}(?:/{_WORD})*)?",
     "place": _PLACE,
     "plug": "csp[0-9a-f]{12}",

@@ -16,7 +16,7 @@ from typing import Any
 
 from container_stack import exceptions
 from container_stack.host import bridges, locks, plug, port_filters, records
-from container_stack.rootwrap import executor
+from container_stack.rootwrap import commands, executor
 from container_stack.servers import model
 
 LOG = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class Interfaces:
         self._hybrids = bridges.Hybrids(executor, self._bridges)
         # What a loss of power takes from it went with the links that it speaks of.
         self._records = records.Records(directory, durable=False)
-        self._filters = port_filters.PortFilters(executor)
+        self._filters = port_filters.PortFilters(executor, object_locks)
         self._bridge_taps = bridge_taps
         self._filter_taps = bridge_taps and filter_taps
         self._admit_taps = bridge_taps and admit_taps
@@ -84,6 +84,8 @@ class Interfaces:
         :raises CommandFailed: a step failed.
         """
         wanted = [port for port in ports if port.binding is not model.Binding.UNBOUND]
+        for port in wanted:
+            _check(server_id, port)
         with self._locks.hold(f"interfaces-{server_id}"), contextlib.ExitStack() as undo:
             known = self._read(server_id)
             kept = {**known, **_named(known, wanted)}
@@ -227,6 +229,18 @@ def _named(known: Mapping[str, Kept], ports: Sequence[model.Port]) -> dict[str, 
 def _place(port: model.Port) -> tuple[str, ...]:
     """Return what decides how a port is unplugged."""
     return (port.binding, port.bridge, port.network, _device(port))
+
+
+def _check(server_id: str, port: model.Port) -> None:
+    """Refuse a port that can't be, before anything is done.
+
+    :raises InvalidRequest: it is one.
+    """
+    _as_plug(server_id, Kept(port, "eth0"), port.bridge, False)
+    shapes = {"id": port.id, "tap": _device(port), "mac": port.mac.lower()}
+    for kind, value in shapes.items():
+        if not re.fullmatch(commands.KINDS[kind], value):
+            raise exceptions.InvalidRequest(f"Port {port.id!r}: {value!r} can't be its {kind}.")
 
 
 def _device(port: model.Port) -> str:
