@@ -54,6 +54,8 @@ def settings(conf: cfg.ConfigOpts, owner: str) -> assembly.Settings:
         image_size=ours.max_image_size_gb * GIB,
         disk_quota=ours.disk_quota,
         accept_forwarding=ours.accept_forwarding,
+        bridge_taps=ours.bridge_taps,
+        filter_taps=ours.filter_taps,
         user_namespaces=ours.require_user_namespaces,
     )
 

@@ -89,6 +89,20 @@ HOST: list[cfg.Opt] = [
         "bridges pass. The engine drops what hosts forward unless told otherwise; leave it off "
         "where the operator's own rules admit it.",
     ),
+    cfg.BoolOpt(
+        "bridge_taps",
+        default=True,
+        help="Put ports that are bound as taps on a Linux bridge of their network, which is made "
+        "with its first port on this host. Turn it off where an agent takes care of the taps, such "
+        "as Calico's, which routes: they are then left on no bridge.",
+    ),
+    cfg.BoolOpt(
+        "filter_taps",
+        default=True,
+        help="Let a port that is bound as a tap, by a mechanism that doesn't filter, send from its "
+        "own MAC address and IP addresses alone (ebtables). Turn it off where ports need allowed "
+        "address pairs or have no port security, which Nova isn't told.",
+    ),
     cfg.StrOpt(
         "disk_quota",
         default="auto",

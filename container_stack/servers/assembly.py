@@ -38,6 +38,9 @@ class Settings:
     :param image_size: bytes of the largest image, packed and unpacked.
     :param disk_quota: "auto", "required" or "none".
     :param accept_forwarding: insert a rule that lets packets between servers' bridges pass.
+    :param bridge_taps: put ports bound as taps on a bridge of their network; see
+        :class:`interfaces.Interfaces`.
+    :param filter_taps: keep those from speaking for others.
     :param user_namespaces: the engine must have them.
     """
 
@@ -53,6 +56,8 @@ class Settings:
     image_size: int = 64 * 1024**3
     disk_quota: str = "auto"
     accept_forwarding: bool = False
+    bridge_taps: bool = True
+    filter_taps: bool = True
     user_namespaces: bool = False
 
 
@@ -95,7 +100,12 @@ def assemble(settings: Settings, engine: containers.Engine, run: executor.Execut
     """Return a service of servers over this engine and this executor."""
     object_locks = locks.ObjectLocks(os.path.join(settings.state_dir, "locks"))
     network = interfaces.Interfaces(
-        run, object_locks, directory=os.path.join(settings.state_dir, "interfaces")
+        run,
+        object_locks,
+        directory=os.path.join(settings.state_dir, "interfaces"),
+        bridge_taps=settings.bridge_taps,
+        filter_taps=settings.filter_taps,
+        admit_taps=settings.accept_forwarding,
     )
     server_disks = disks.Disks(run)
     life = lives.Lives(

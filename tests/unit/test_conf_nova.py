@@ -84,6 +84,8 @@ seccomp_profile = {profile}
 require_user_namespaces = True
 disk_quota = required
 accept_forwarding = True
+bridge_taps = False
+filter_taps = False
 max_image_size_gb = 3
 shared_directory = /images
 """
@@ -95,6 +97,7 @@ shared_directory = /images
         True,
         True,
     )
+    assert (made.bridge_taps, made.filter_taps) == (False, False)
     assert (made.image_size, made.shared_directory) == (3 * 1024**3, "/images")
     assert made.defaults == spec.Defaults(
         pids=17,

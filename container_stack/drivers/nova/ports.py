@@ -50,6 +50,7 @@ def port(vif: Any) -> model.Port:
         mtu=network.get_meta("mtu"),
         dns=_name_servers(subnets),
         device=vif["devname"] or "",
+        filtered=bool(vif["details"].get(network_model.VIF_DETAILS_PORT_FILTER)),
     )
 
 
@@ -97,7 +98,7 @@ def _routes(subnets: Sequence[Any]) -> Sequence[model.Route]:
         model.Route(str(route["cidr"]), str(route["gateway"]["address"]))
         for subnet in subnets
         for route in subnet["routes"]
-        if route["gateway"]
+        if route["gateway"] and subnet["ips"]
     ]
 
 
