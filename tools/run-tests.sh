@@ -12,7 +12,7 @@
 #   examples    examples/: an operator's own service, a third party's backend
 #   demo        tools/run-demo.sh
 #   acceptance  tests/acceptance: real OpenStack services
-#   nova        tests/nova: Nova's own suites over our driver; and Nova among real OpenStack services
+#   nova        tests/nova_suites: Nova's own suites over our driver; and Nova among real OpenStack services
 #   bench-smoke benchmarks/: that they run; their ratios are shown
 #
 # Without SECTION all of them; --fast: without guest, demo, acceptance and benchmarks. What doesn't
@@ -52,7 +52,7 @@ section_functional() {
 
 section_nova() {
     # Nova's fixtures change their process for good.
-    run_pytest nova tests/nova && run_pytest nova-services tests/acceptance/test_nova*.py
+    run_pytest nova tests/nova_suites && run_pytest nova-services tests/acceptance/test_nova*.py
 }
 
 section_bench-smoke() { "$VENV/bin/python" -m benchmarks --smoke; }
@@ -196,7 +196,7 @@ engine=no
 for section in functional osd servers acceptance nova examples demo bench-smoke; do if has "$section"; then engine=yes; fi; done
 if [ "$engine" = yes ]; then needed+=(dockerd busybox-static smbclient); fi
 need_commands "${needed[@]}"
-need_venv manila nova glance swift etcd osd aws mysql postgresql simulator demo test lint docs
+need_venv manila nova glance swift etcd osd aws mysql postgresql simulator demo test cloud lint docs
 if [ "$engine" = yes ]; then need_engine; fi
 
 # Nothing is written into the checkout.

@@ -55,7 +55,7 @@ class HostDriver(driver.ComputeDriver):  # type: ignore[misc]
         with errors.translated():
             self._parts = parts.open_parts(CONF, host)
             self._lifecycle = lifecycle.Lifecycle(self.emit_event, self._servers.plug_again)
-            for words in self._parts.start():
+            for words in self._parts.docker.start():
                 LOG.info("Since the last end of this service: %(what)s", {"what": words})
             if CONF.serial_console.enabled:
                 self._parts.consoles.start()

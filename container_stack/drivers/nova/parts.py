@@ -3,7 +3,6 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
 from typing import Any
 
 from container_stack.conf import nova as conf
@@ -36,10 +35,6 @@ class Parts:
     def servers(self) -> service.Servers:
         """The servers themselves."""
         return self.docker.servers
-
-    def start(self) -> Sequence[str]:
-        """Finish or undo what a crash left, and return it in words."""
-        return self.docker.start()
 
     def close(self) -> None:
         """Let go of everything; servers run on."""

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nova's own contract of drivers, over our driver and the real engine."""
+
+from typing import Any
+
+import pytest
+from nova import exception, objects
+from nova.network import model as network_model
+from nova.tests.unit import utils as nova_utils
+from nova.tests.unit.virt import test_virt_drivers
+
+from .docker_test import DockerTest
+
+
+class TestDriverContract(test_virt_drivers._VirtDriverTestCase, DockerTest):  # type: ignore[misc]
+    """Each test boots a server of its own."""
+
+    REQUIRES_LOCKING = True
+    driver_module = "nova.virt.container_stack.DockerDriver"
+
+    def setUp(self) -> None:
+        self.addCleanup(self._end)
+        super().setUp()
+        self.connection.init_host(self.world.host)
+
+    def flags(self, **values: Any) -> None:
+        super().flags(**values)
+        if "compute_driver" not in values and not getattr(self, "_chosen", False):
+            self._chosen = True
+            self.choose_driver()
+
+    def _end(self) -> None:
+        for each in self.world.everything():
+            instance = objects.Instance(uuid=each.labels["container_stack.id"])
+            self.connection.destroy(self.ctxt, instance, network_model.NetworkInfo())
+        self.connection.cleanup_host(self.world.host)
+
+    def _get_running_instance(self, obj: bool = True) -> Any:
+        plain = nova_utils.get_test_network_info
+
+        def leading_nowhere(count: int = 1) -> Any:
+            found = plain(count)
+            for vif in found:
+                vif["type"] = "noop"
+            return found
+
+        self.stub_out("nova.tests.unit.utils.get_test_network_info", leading_nowhere)
+        return super()._get_running_instance(obj)
+
+    # Nova's stand-ins for volumes are none, which a driver has to notice.
+
+    def test_attach_detach_volume(self) -> None:
+        self._refuses_what_is_no_volume(running=True)
+
+    def test_attach_detach_different_power_states(self) -> None:
+        self._refuses_what_is_no_volume(running=False)
+
+    def _refuses_what_is_no_volume(self, *, running: bool) -> None:
+        instance, _ = self._get_running_instance()
+        if not running:
+            self.connection.power_off(instance)
+        connection_info = {"driver_volume_type": "fake", "serial": "fake", "data": {}}
+        with pytest.raises(exception.NovaException, match="fake"):
+            self.connection.attach_volume(None, connection_info, instance, "/dev/sda")
+        assert self.connection.detach_volume(None, connection_info, instance, "/dev/sda") is None
+
+    def test_swap_volume(self) -> None:
+        self.skipTest("volumes aren't swapped here")
+
+    def test_live_migration(self) -> None:
+        self.skipTest("containers don't migrate while they run")
