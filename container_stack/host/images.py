@@ -221,6 +221,10 @@ class Images:
         return image
 
 
+class _Broken(Exception):
+    """An archive can't be read on."""
+
+
 class _Source:
     """Reads an archive for the SDK, and keeps its reading errors apart from the engine's."""
 
@@ -237,14 +241,15 @@ class _Source:
                     yield chunk
         except Exception as exc:
             self._error = exc
-            raise
+            # Some errors of sockets, this might be one, mean to urllib3 that an answer waits.
+            raise _Broken from exc
 
     @contextlib.contextmanager
     def reporting(self) -> Iterator[None]:
         """Raise what the stream raised, if that is why the body failed."""
         try:
             yield
-        except exceptions.ContainerStackError:
+        except (exceptions.ContainerStackError, _Broken):
             if self._error is not None:
                 raise self._error from None
             raise

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import Any
 
 from container_stack import exceptions
-from container_stack.host import images, locks, records
+from container_stack.host import images, locks
 from container_stack.host.image_archive import bounds, transit
 from container_stack.servers import model
 
@@ -60,7 +60,8 @@ class ServerImages:
     ) -> None:
         self._images = engine_images
         self._locks = object_locks
-        self._uses = records.Records(os.path.join(state_dir, "images"), durable=False)
+        #: A file for each image, as old as its last use.
+        self._uses = os.path.join(state_dir, "images")
         self._shared = shared_directory
         self._limits = bounds.Bounds(archive=size, unpacked=size, entries=ENTRIES)
         self._prefix = f"cs-server-image-{hashlib.sha256(owner.encode()).hexdigest()[:12]}"
@@ -107,8 +108,9 @@ class ServerImages:
                 self._use(reference)
             elif now - self._last_use(reference, now) >= older_than and self._remove(reference):
                 removed.append(service_id)
-        for stray in set(self._uses.names()) - set(map(_key, there)):
-            self._uses.remove(stray)
+        with contextlib.suppress(FileNotFoundError):
+            for stray in set(os.listdir(self._uses)) - set(map(_key, there)):
+                self._forget(stray)
         return removed
 
     def _fetch(self, image: model.Image, reference: str, download: Download) -> str:
@@ -153,29 +155,38 @@ class ServerImages:
         return f"{self._prefix}/{model.check_id(image.id)}:{_tag(image)}"
 
     def _use(self, reference: str) -> None:
-        self._uses.write(_key(reference), {"used_at": time.time()})
+        path = os.path.join(self._uses, _key(reference))
+        try:
+            _touch(path)
+        except FileNotFoundError:
+            os.makedirs(self._uses, mode=0o700, exist_ok=True)
+            _touch(path)
 
     def _last_use(self, reference: str, now: float) -> float:
         """Return when an image was last of use; from now on, if nobody has noted that."""
-        try:
-            record = self._uses.read(_key(reference)) or {}
-        except exceptions.InvalidRequest:
-            record = {}
-        used = record.get("used_at")
-        if isinstance(used, float) and used <= now:
-            return used
+        with contextlib.suppress(FileNotFoundError):
+            return os.stat(os.path.join(self._uses, _key(reference))).st_mtime
         self._use(reference)
         return now
+
+    def _forget(self, key: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(self._uses, key))
 
     def _remove(self, reference: str) -> bool:
         try:
             with self._locks.hold(f"image-{_key(reference)}", wait=False):
                 self._images.remove(reference)
-                self._uses.remove(_key(reference))
+                self._forget(_key(reference))
         except exceptions.Busy as exc:
             LOG.debug("Image %(image)s stays: %(why)s", {"image": reference, "why": exc})
             return False
         return True
+
+
+def _touch(path: str) -> None:
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    os.utime(path)
 
 
 def _tag(image: model.Image) -> str:
