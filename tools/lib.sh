@@ -158,6 +158,7 @@ declare -A PACKAGE=(
     [patchelf]=patchelf [tgtd]=tgt [iscsi-inq]=libiscsi-bin
     [memcached]=memcached [gcc]="gcc libc6-dev" [etcd]=etcd-server
     [docker-registry]=docker-registry [sshd]=openssh-server [curl]=curl
+    [ovs-vswitchd]=openvswitch-switch [ethtool]=ethtool [ebtables]=iptables
     [postgresql]=postgresql [faketime]=faketime [chromium]=chromium [systemd-analyze]=systemd
 )
 
