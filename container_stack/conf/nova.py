@@ -17,7 +17,7 @@ from container_stack.conf import nova_options
 from container_stack.conf.nova_options import OPTS as OPTS
 from container_stack.conf.nova_options import ROOT_DIRECTORY as ROOT_DIRECTORY
 from container_stack.host import containers
-from container_stack.servers import assembly, parameter_values, spec
+from container_stack.servers import assembly, disks, parameter_values, spec
 from container_stack.servers import policy as server_policy
 
 SECTION = "docker"
@@ -53,6 +53,12 @@ def settings(conf: cfg.ConfigOpts, owner: str) -> assembly.Settings:
         snapshots_directory=ours.snapshots_directory,
         image_size=ours.max_image_size_gb * GIB,
         disk_quota=ours.disk_quota,
+        volumes=disks.Settings(
+            mount_volumes=ours.mount_volumes,
+            filesystem=ours.volume_filesystem,
+            multipath=ours.volume_multipath,
+            timeout=float(ours.volume_timeout),
+        ),
         accept_forwarding=ours.accept_forwarding,
         bridge_taps=ours.bridge_taps,
         filter_taps=ours.filter_taps,

@@ -111,6 +111,33 @@ HOST: list[cfg.Opt] = [
         "btrfs, zfs, devicemapper, and overlay2 over xfs mounted with pquota. `auto` does it "
         "where the engine can, `required` doesn't start where it can't, `none` never does it.",
     ),
+    cfg.BoolOpt(
+        "mount_volumes",
+        default=False,
+        help="Mount the file system of a volume, and make one on an empty volume, instead of "
+        "giving the server a device: it appears below /volumes, as /volumes/vdb. A container "
+        "can't mount a device itself. But what is on a volume is its tenant's, and this host's "
+        "kernel then reads it: turn it on only for tenants that may be trusted that far.",
+    ),
+    cfg.StrOpt(
+        "volume_filesystem",
+        default="ext4",
+        choices=["ext4", "xfs"],
+        help="What is made on an empty volume that is to be mounted.",
+    ),
+    cfg.BoolOpt(
+        "volume_multipath",
+        default=False,
+        help="Reach an iSCSI target through all its portals at once. It needs multipathd.",
+    ),
+    cfg.IntOpt(
+        "volume_timeout",
+        default=60,
+        min=5,
+        max=600,
+        help="Seconds that an iSCSI target may take to let this host in, and that reading and "
+        "writing waits for one that has stopped to answer before it fails.",
+    ),
     cfg.ListOpt(
         "gpus",
         default=[],

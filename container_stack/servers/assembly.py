@@ -15,6 +15,7 @@ from container_stack.servers import (
     lives,
     move_recovery,
     moves,
+    quotas,
     records,
     rescue,
     roots,
@@ -23,6 +24,8 @@ from container_stack.servers import (
     spec,
     states,
 )
+
+_DEFAULTS, _DISKS = spec.Defaults(), disks.Settings()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -37,6 +40,7 @@ class Settings:
     :param snapshots_directory: where snapshots are kept on their way; None streams them.
     :param image_size: bytes of the largest image, packed and unpacked.
     :param disk_quota: "auto", "required" or "none".
+    :param volumes: how they are reached, and what becomes of them.
     :param accept_forwarding: insert a rule that lets packets between servers' bridges pass.
     :param bridge_taps: put ports bound as taps on a bridge of their network; see
         :class:`interfaces.Interfaces`.
@@ -50,11 +54,12 @@ class Settings:
     docker_url: str = containers.DEFAULT_URL
     tls: containers.TLS | None = None
     engine_timeout: float = 60.0
-    defaults: spec.Defaults = spec.Defaults()
+    defaults: spec.Defaults = _DEFAULTS
     shared_directory: str | None = None
     snapshots_directory: str | None = None
     image_size: int = 64 * 1024**3
-    disk_quota: str = "auto"
+    disk_quota: str = quotas.AUTO
+    volumes: disks.Settings = _DISKS
     accept_forwarding: bool = False
     bridge_taps: bool = True
     filter_taps: bool = True
@@ -75,9 +80,18 @@ class Service:
     moves: moves.Moves
     rescues: rescue.Rescues
     recovery: move_recovery.MoveRecovery
+    disk_quota: str
 
     def start(self) -> Sequence[str]:
-        """Finish or undo what a crash left, and plug again what runs; return it in words."""
+        """Finish or undo what a crash left, and plug again what runs; return it in words.
+
+        :raises HostNotReady: the engine lacks what must be.
+        """
+        life = self.servers.life
+        quota = quotas.choose(
+            self.engine, engine_images.Images(self.engine), self.disk_quota, owner=life.owner
+        )
+        life.defaults = dataclasses.replace(life.defaults, quota=quota)
         return [*self.servers.start(), *self.recovery.recover(), *self.snapshots.start()]
 
     def close(self) -> None:
@@ -107,7 +121,7 @@ def assemble(settings: Settings, engine: containers.Engine, run: executor.Execut
         filter_taps=settings.filter_taps,
         admit_taps=settings.accept_forwarding,
     )
-    server_disks = disks.Disks(run)
+    server_disks = disks.Disks(run, settings.volumes)
     life = lives.Lives(
         engine,
         network,
@@ -143,4 +157,5 @@ def assemble(settings: Settings, engine: containers.Engine, run: executor.Execut
         moves.Moves(life, known, kept, object_locks),
         rescue.Rescues(life, object_locks, server_roots),
         move_recovery.MoveRecovery(life, object_locks, kept, server_roots),
+        settings.disk_quota,
     )

@@ -12,6 +12,7 @@ are shown to it whenever it has started, and whenever one is attached.
 
 import contextlib
 import dataclasses
+import glob
 import logging
 import os
 from collections.abc import Collection, Mapping, Sequence
@@ -56,7 +57,7 @@ class Disks:
         self._settings = settings
         self._places = disk_places.Places(runner, settings)
         self._servers = os.path.join(runner.state_dir, "servers")
-        self._tree = os.path.join(runner.state_dir, "mounts", "servers")
+        self._pattern = os.path.join(glob.escape(self._servers), "*", f"{NOTE}.json")
 
     def connect(self, server_id: str, disks: Sequence[model.Disk]) -> Connected:
         """Connect a server's disks and return what its container is to be made with.
@@ -134,8 +135,10 @@ class Disks:
         return self._places.extend(server_id, disk_id)
 
     def recover(self, server_ids: Collection[str]) -> None:
-        """Disconnect what servers have that aren't any more."""
-        for server_id in self._noted() - set(server_ids):
+        """Disconnect what servers have that aren't any more, and of which nobody has a record."""
+        for server_id in self._noted():
+            if server_id in server_ids or os.path.exists(self._notes(server_id).path("record")):
+                continue
             try:
                 self.disconnect(server_id)
             except exceptions.ContainerStackError as exc:
@@ -178,13 +181,9 @@ class Disks:
     def _notes(self, server_id: str) -> records.Records:
         return records.Records(os.path.join(self._servers, model.check_id(server_id)))
 
-    def _noted(self) -> set[str]:
+    def _noted(self) -> Sequence[str]:
         """Return the servers that have disks."""
-        try:
-            names = os.listdir(self._servers)
-        except FileNotFoundError:
-            return set()
-        return {each for each in names if os.path.exists(self._notes(each).path(NOTE))}
+        return [os.path.basename(os.path.dirname(path)) for path in glob.glob(self._pattern)]
 
 
 def _others(
