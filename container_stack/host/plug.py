@@ -111,17 +111,25 @@ class Plugs:
     def __init__(self, executor: executor.Executor) -> None:
         self._executor = executor
 
-    def plug(self, plug: Plug, sandbox: str) -> bool:
+    def plug(
+        self,
+        plug: Plug,
+        sandbox: str,
+        *,
+        joining: contextlib.AbstractContextManager[object] | None = None,
+    ) -> bool:
         """Give the container its interface, and return whether it hadn't got it already.
 
         Call it again when the container has been started again: its old interface is gone.
 
+        :param joining: entered around the last step; it makes the bridge if that is missing.
         :param sandbox: the path that the engine gives the running container's network namespace.
         :raises InvalidRequest: a value is unusable, or the container isn't running (no path).
         :raises NotFound: there is no such bridge.
         :raises CommandFailed: a step failed; nothing is left.
         """
-        _check_bridge(plug)
+        if joining is None:
+            _check_bridge(plug)
         if not sandbox:
             raise exceptions.InvalidRequest(
                 f"Plug {plug.id} needs a running container, which has a network namespace."
@@ -133,7 +141,8 @@ class Plugs:
             undo.callback(self.unplug, plug.id, ovs=plug.ovs, device=plug.device)
             self.unplug(plug.id, ovs=plug.ovs, device=plug.device)
             self._make(plug, sandbox)
-            self._connect(plug, mark)
+            with joining or contextlib.nullcontext():
+                self._connect(plug, mark)
             undo.pop_all()
         LOG.info("Plugged %(plug)s into %(bridge)s", {"plug": plug.id, "bridge": plug.bridge})
         return True

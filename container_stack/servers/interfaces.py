@@ -9,7 +9,6 @@ by the server's id alone and is called the same after every start.
 import contextlib
 import dataclasses
 import logging
-import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
@@ -142,22 +141,23 @@ class Interfaces:
 
     def statistics(self, server_id: str, ports: Sequence[model.Port]) -> Sequence[model.Interface]:
         """Return the counters of those interfaces that are plugged, in the order of the ports."""
-        return [
-            _counters(port.mac, link)
-            for port in ports
-            if os.path.isdir(link := f"{_LINKS}/{_device(port)}")
-        ]
+        found = []
+        for port in ports:
+            with contextlib.suppress(FileNotFoundError):
+                found.append(_counters(port.mac, f"{_LINKS}/{_device(port)}"))
+        return found
 
     def _plug(self, server_id: str, sandbox: str, kept: Kept) -> bool:
         port = kept.port
         with contextlib.ExitStack() as undo:
             undo.callback(self._unplug, port)
+            if self._is_filtered(port):
+                self._filters.confine(_device(port), port.mac, port.addresses)
+            switched = port.binding in (model.Binding.OVS, model.Binding.OVS_HYBRID)
+            checksums = switched and bridges.is_in_user_space(self._executor, port.bridge)
             with self._bridge(server_id, port) as bridge:
-                if self._is_filtered(port):
-                    self._filters.confine(_device(port), port.mac, port.addresses)
-                switched = port.binding in (model.Binding.OVS, model.Binding.OVS_HYBRID)
-                checksums = switched and bridges.is_in_user_space(self._executor, port.bridge)
-                made = self._plugs.plug(_as_plug(server_id, kept, bridge, checksums), sandbox)
+                one = _as_plug(server_id, kept, bridge, checksums)
+                made = self._plugs.plug(one, sandbox, joining=self._joining(port, bridge))
             undo.pop_all()
         return made
 
@@ -167,17 +167,18 @@ class Interfaces:
     @contextlib.contextmanager
     def _bridge(self, server_id: str, port: model.Port) -> Iterator[str]:
         """Lend the bridge that a port's outer end is to be on; "" is none."""
-        mtu = port.mtu or 1500
-        if port.binding is model.Binding.OVS_HYBRID:
-            with self._hybrids.using(port.id, server_id, port.mac, mtu, port.bridge) as bridge:
-                yield bridge
+        if port.binding is not model.Binding.OVS_HYBRID:
+            yield self._bridge_name(port)
             return
-        bridge = self._bridge_name(port)
-        if _is_made(port, bridge):
-            with self._bridges.using(bridge):
-                yield bridge
-        else:
+        mtu = port.mtu or 1500
+        with self._hybrids.using(port.id, server_id, port.mac, mtu, port.bridge) as bridge:
             yield bridge
+
+    def _joining(
+        self, port: model.Port, bridge: str
+    ) -> contextlib.AbstractContextManager[None] | None:
+        """Return what keeps a bridge of a network for as long as a port joins it."""
+        return self._bridges.using(bridge) if _is_made(port, bridge) else None
 
     def _bridge_name(self, port: model.Port) -> str:
         if port.binding is model.Binding.TAP:
