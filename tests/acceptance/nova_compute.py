@@ -72,7 +72,7 @@ def running(
     driver: str = DRIVER,
     options: Mapping[str, object] | None = None,
 ) -> Iterator[Compute]:
-    """Run a compute service; in the end nothing is left of it.
+    """Run a compute service, which takes its time to start; in the end nothing is left of it.
 
     :param normal_user: run it as a user of its own instead of as root.
     :param options: more of section ``docker``.
@@ -123,7 +123,6 @@ def running(
             identity=identity,
         )
         made = Compute(name, cloud, undo.enter_context(service), state, identity)
-        made.wait_until_ready()
         yield made
         service.stop()
         left = [str(each["Name"]) for each in made.containers()]

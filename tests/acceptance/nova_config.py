@@ -127,7 +127,8 @@ def nova(backing: Backing) -> manila.Sections:
         **_client(backing, "placement", "nova"),
         **_client(backing, "neutron", "nova"),
         **_client(backing, "glance", "nova"),
-        **_client(backing, "service_user", "nova"),
+        # By Neutron's policy a server's port is deleted by a service, if for its user.
+        **_client(backing, "service_user", "nova", send_service_user_token=True),
     }
 
 
@@ -158,7 +159,9 @@ def _authtoken(backing: Backing, user: str) -> dict[str, dict[str, object]]:
     return made
 
 
-def _client(backing: Backing, section: str, user: str) -> dict[str, dict[str, object]]:
+def _client(
+    backing: Backing, section: str, user: str, **more: object
+) -> dict[str, dict[str, object]]:
     """Return a section by which a service calls another one."""
     return {
         section: {
@@ -170,5 +173,6 @@ def _client(backing: Backing, section: str, user: str) -> dict[str, dict[str, ob
             "user_domain_id": "default",
             "project_domain_id": "default",
             "region_name": REGION,
+            **more,
         }
     }

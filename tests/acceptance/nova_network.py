@@ -4,8 +4,11 @@
 Neutron finds mechanisms by entry points, so that what it needs is a distribution.
 """
 
+import contextlib
 import shutil
+import subprocess
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 #: Name of the mechanism in neutron.conf.
@@ -29,3 +32,21 @@ def install(directory: Path) -> None:
     points = project["entry-points"][_GROUP].items()
     lines = (f"{name} = {target}\n" for name, target in points)
     (info / "entry_points.txt").write_text(f"[{_GROUP}]\n{''.join(lines)}")
+
+
+@contextlib.contextmanager
+def firewall() -> Iterator[None]:
+    """Take what a host with ``accept_forwarding`` inserts out of the firewall again."""
+    before = {program: _rules(program) for program in ("iptables", "ip6tables")}
+    yield
+    for program, known in before.items():
+        for rule in _rules(program) - known:
+            if "csb+" in rule:
+                words = rule.replace("-A", "-D", 1).split()
+                subprocess.run([program, "--wait", *words], check=True)
+
+
+def _rules(program: str) -> set[str]:
+    argv = [program, "--wait", "-S", "DOCKER-USER"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    return set(done.stdout.splitlines())

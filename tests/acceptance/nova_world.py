@@ -13,7 +13,7 @@ from functional import busybox
 
 from container_stack.host import containers, images
 
-from . import account, host, nova_cloud, nova_compute, nova_user, process
+from . import account, host, nova_cloud, nova_compute, nova_network, nova_user, process
 
 #: The strict host, whose service is a normal user's, and the lenient one, whose service is root's.
 STRICT, LENIENT = "cstest-strict", "cstest-lenient"
@@ -76,26 +76,29 @@ def running(directory: Path) -> Iterator[World]:
         reference = undo.enter_context(_image())
         cloud = undo.enter_context(nova_cloud.running(directory))
         foreign = undo.enter_context(_foreign(reference))
+        undo.enter_context(nova_network.firewall())
         permitted = directory / "test112233"
         permitted.mkdir()
         computes = {}
         for name, lenient in ((STRICT, False), (LENIENT, True)):
-            options = {"allowed_host_paths": permitted} if lenient else {}
+            more = {"allowed_host_paths": permitted, "accept_forwarding": True}
+            options = more if lenient else {}
             computes[name] = undo.enter_context(
                 nova_compute.running(cloud, name, normal_user=not lenient, options=options)
             )
-        cloud.manage("cell_v2", "discover_hosts")
         admin = undo.enter_context(
             nova_user.acting(cloud, "captain", "harbour-office", nova_cloud.ADMIN)
         )
         user = undo.enter_context(nova_user.acting(cloud, "sailor", "sailors"))
-        flavors = _flavors(admin)
-        _zones(admin)
+        flavors, network = _flavors(admin), _network(user)
         image = user.type(
             f"docker save {reference} | openstack image create hello "
             "--container-format docker --disk-format raw -f value -c id"
         ).strip()
-        network = _network(user)
+        for compute in computes.values():
+            compute.wait_until_ready()
+        cloud.manage("cell_v2", "discover_hosts")
+        _zones(admin)
         yield World(
             cloud, computes, admin, user, image, reference, flavors, network, foreign, permitted
         )
@@ -132,7 +135,7 @@ def _foreign(reference: str) -> Iterator[str]:
 def _flavors(admin: nova_user.User) -> dict[str, str]:
     made = {}
     for name, (ram, vcpus) in {"small": SMALL, "large": LARGE, "huge": HUGE}.items():
-        flavor = admin.sdk.compute.create_flavor(name=name, ram=ram, vcpus=vcpus, disk=0)
+        flavor = admin.sdk.compute.create_flavor(name=name, ram=ram, vcpus=vcpus, disk=1)
         made[name] = flavor.id
     return made
 
