@@ -40,6 +40,9 @@ class Interfaces(Protocol):
     def unplug_all(self, server_id: str) -> None:
         """Unplug whatever a server has."""
 
+    def ports(self, server_id: str) -> Sequence[model.Port]:
+        """Return the ports that a server has when it runs."""
+
     def recover(self, server_ids: Collection[str]) -> Sequence[str]:
         """Unplug what servers have left that are none of these, and return their ids."""
 
@@ -154,6 +157,13 @@ class Lives:
             if self._sandbox(container.id) == container.sandbox:
                 raise
             # It ended meanwhile, and its interfaces with it.
+
+    def unplug_others(self, server_id: str, ports: Sequence[model.Port]) -> None:
+        """Unplug what a server has besides these ports; idempotent."""
+        kept = {port.id for port in ports}
+        others = [each for each in self.interfaces.ports(server_id) if each.id not in kept]
+        if others:
+            self.interfaces.unplug(server_id, others)
 
     def present(self, container: containers.Container, server_id: str) -> None:
         """Show a container its disks, if it runs; idempotent."""

@@ -4,7 +4,7 @@
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent import futures
 
 from container_stack import exceptions
@@ -33,13 +33,12 @@ class Recovery:
     def recover(self) -> Sequence[str]:
         """Do it, and return in words what was done and what couldn't be."""
         self._locks.sweep()
-        self._life.disks.start()
+        self._life.interfaces.start()
         standing = self._standing()
         known = [*self._records.ids(), *self._records.strays()]
         with futures.ThreadPoolExecutor(WORKERS) as pool:
             said = list(pool.map(lambda each: self._one(each, standing), known))
-        left = {*self._standing(), *self._records.ids()}
-        said.append(self._attempt("interfaces", self._release, left))
+        said.append(self._attempt("what servers have left", self._release))
         return [words for words in said if words]
 
     def _standing(self) -> Mapping[str, containers.Container]:
@@ -60,6 +59,7 @@ class Recovery:
             if record is None:
                 return self._sweep(server_id)
             if record.step is Step.MOVING:
+                # That is for :mod:`move_recovery`.
                 return ""
             if record.step in (Step.MAKING, Step.REMOVING):
                 self._life.remove(server_id)
@@ -86,13 +86,16 @@ class Recovery:
 
     def _sweep(self, server_id: str) -> str:
         """Remove the directory of a server whose record was never written, or is removed."""
+        if self._life.engine.list(spec.labels(self._life.owner, server_id)):
+            return ""
         if server_id in self._records.strays():
-            self._records.remove(server_id)
+            self._life.remove(server_id)
         return ""
 
-    def _release(self, server_ids: set[str]) -> str:
-        self._life.disks.recover(server_ids)
-        gone = self._life.interfaces.recover(server_ids)
+    def _release(self) -> str:
+        alive = _Alive(self._life)
+        self._life.disks.recover(alive)
+        gone = self._life.interfaces.recover(alive)
         return f"Unplugged servers that are gone: {', '.join(gone)}." if gone else ""
 
     def _attempt(self, name, action, *arguments) -> str:  # type: ignore[no-untyped-def]
@@ -102,3 +105,20 @@ class Recovery:
         except exceptions.ContainerStackError as exc:
             LOG.warning("Could not bring back %(name)s: %(why)s", {"name": name, "why": exc})
             return f"Could not bring back {name}: {exc}"
+
+
+class _Alive(Collection[str]):
+    """The ids of the servers that there are, as of each question: others go on making them."""
+
+    def __init__(self, life: lives.Lives) -> None:
+        self._life = life
+
+    def __iter__(self) -> Iterator[str]:
+        yield from {*self._life.records.ids(), *(each.id for each in self._life.list())}
+
+    def __contains__(self, server_id: object) -> bool:
+        name = str(server_id)
+        return self._life.records.read(name) is not None or self._life.find(name) is not None
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)

@@ -189,19 +189,24 @@ class Servers:
         """
         with self.locked(server_id):
             record = self._record(server_id, self.life.get(server_id))
-            gone = [each for each in record.ports if each.id == port_id]
-            self.life.interfaces.unplug(server_id, gone)
+            known = {
+                port.id: port for port in (*self.life.interfaces.ports(server_id), *record.ports)
+            }
+            if port_id in known:
+                self.life.interfaces.unplug(server_id, [known[port_id]])
             left = tuple(each for each in record.ports if each.id != port_id)
             self._records.write(dataclasses.replace(record, ports=left))
 
     def plug(self, plan: model.Plan) -> None:
-        """Plug what of a server's ports isn't plugged, if it runs.
+        """Plug what of a server's ports isn't plugged, if it runs; it keeps others that it has.
 
         :raises ServerNotFound: there is none.
         """
         with self.locked(plan.id):
             container = self.life.get(plan.id)
-            self._write(plan, Step.READY)
+            record = self._record(plan.id, container)
+            ports = {port.id: port for port in (*record.ports, *plan.ports)}
+            self._records.write(dataclasses.replace(record, ports=tuple(ports.values())))
             self.life.plug(container, plan.id, plan.ports)
 
     def plug_again(self, server_id: str) -> None:
@@ -240,6 +245,7 @@ class Servers:
         self._write(plan, Step.STARTING)
         try:
             self.life.disks.connect(plan.id, plan.disks)
+            self.life.unplug_others(plan.id, plan.ports)
             self.life.start(plan.id, plan.ports, plugging)
         finally:
             self._write(plan, Step.READY)

@@ -2,6 +2,7 @@
 """A service of servers in a directory of its own, and all that it has on this host."""
 
 import os
+import time
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,8 @@ class Host:
     """Where servers of one owner live.
 
     :param image_id: of an image with busybox.
+    :param prefix: eight digits that the ids of its ports begin with; those of a whole run's
+        tests, unless something else works on the host at the same time.
     """
 
     def __init__(
@@ -29,6 +32,7 @@ class Host:
         image_id: str,
         url: str = containers.DEFAULT_URL,
         owner: str | None = None,
+        prefix: str | None = None,
     ) -> None:
         self.owner = owner or f"cstest-{uuid.uuid4().hex[:8]}"
         self.image_id = image_id
@@ -37,6 +41,7 @@ class Host:
             owner=self.owner, state_dir=str(self.state_dir), docker_url=url
         )
         self.engine = containers.Engine(url)
+        self.prefix = prefix or PREFIX
         self._executors: list[executor.Executor] = []
 
     def new_executor(self) -> executor.Executor:
@@ -54,7 +59,7 @@ class Host:
         """Return a server with one interface that leads nowhere."""
         server_id = server_id or str(uuid.uuid4())
         wish = values.pop("wish", model.Wish(command=READY))
-        ports = values.pop("ports", (port(),))
+        ports = values.pop("ports", (port(prefix=self.prefix),))
         return model.Plan(
             server_id, f"cstest-{server_id[:8]}", "web", wish=wish, ports=ports, **values
         )
@@ -74,7 +79,14 @@ class Host:
 
     def links(self) -> list[str]:
         """Return the outer ends of interfaces whose ports this host's tests have made."""
-        return [each.name for each in LINKS.glob(f"tap{PORT}*")]
+        return [each.name for each in LINKS.glob(f"tap{self.prefix}*")]
+
+    def has_links(self, *numbers: int) -> bool:
+        """Wait until there are so many of them: the kernel takes its time to remove some."""
+        deadline = time.monotonic() + 60
+        while len(self.links()) not in numbers and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return len(self.links()) in numbers
 
     def labels(self) -> Mapping[str, str]:
         return spec.labels(self.owner)
@@ -91,15 +103,17 @@ class Host:
         self.engine.close()
 
 
-#: Ports of tests begin so, that of several runs at once differ.
-PORT = uuid.uuid4().hex[:4]
+#: Ids of ports begin so.
+PREFIX = uuid.uuid4().hex[:8]
 
 
-def port(binding: model.Binding = model.Binding.NOOP, number: int = 5) -> model.Port:
+def port(
+    binding: model.Binding = model.Binding.NOOP, number: int = 5, prefix: str = PREFIX
+) -> model.Port:
     """Return a port of a network that nobody else is on."""
     own = uuid.uuid4()
     return model.Port(
-        id=PORT + str(own)[4:],
+        id=prefix + str(own)[8:],
         network=str(uuid.uuid4()),
         binding=binding,
         mac=f"02:{own.bytes[:5].hex(':')}",
