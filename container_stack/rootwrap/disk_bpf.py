@@ -22,7 +22,7 @@ from container_stack import exceptions
 _BPF = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "ppc64le": 361, "s390x": 351}
 _LOAD, _ATTACH, _GET_FD, _GET_INFO, _QUERY = 5, 8, 13, 15, 16
 _PROGRAM_KIND, _ATTACH_KIND = 15, 6
-_ALLOW_MULTI, _REPLACE = 2, 4
+ALLOW_MULTI, _REPLACE = 2, 4
 _BLOCK, _READ, _WRITE = 1, 2, 4
 #: Bytes of a program, and programs of a cgroup, at most.
 _LONGEST, _MOST = 8 * 65536, 64
@@ -66,11 +66,9 @@ class Devices:
                 wanted = change(code)
                 if wanted == code:
                     continue
-                new = _load(wanted)
+                new = load(wanted)
                 opened.callback(os.close, new)
-                how = _ALLOW_MULTI | _REPLACE if flags & _ALLOW_MULTI else flags
-                replaced = old if how & _REPLACE else 0
-                _bpf(_ATTACH, struct.pack("=5I", group, new, _ATTACH_KIND, how, replaced))
+                attach(group, new, flags=flags, instead=old)
 
 
 def beginning(number: int, access: int) -> bytes:
@@ -111,6 +109,30 @@ def without(code: bytes, number: int) -> bytes:
     return kept + code
 
 
+def programs(cgroup: Path) -> list[bytes]:
+    """Return the instructions of the programs that decide for a cgroup."""
+    found = []
+    with contextlib.ExitStack() as opened:
+        group = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        opened.callback(os.close, group)
+        for each in _attached(group)[1]:
+            program, _ = _bpf(_GET_FD, struct.pack("=III", each, 0, 0))
+            opened.callback(os.close, program)
+            found.append(_code(program))
+    return found
+
+
+def attach(group: int, program: int, *, flags: int, instead: int = 0) -> None:
+    """Let a program decide for a cgroup.
+
+    :param flags: how programs are attached there.
+    :param instead: the one that goes.
+    """
+    several = bool(flags & ALLOW_MULTI) and bool(instead)
+    how, old = (flags | _REPLACE, instead) if several else (flags, 0)
+    _bpf(_ATTACH, struct.pack("=5I", group, program, _ATTACH_KIND, how, old))
+
+
 def _attached(group: int) -> tuple[int, list[int]]:
     """Return how programs are attached to a cgroup, and their ids."""
     room = ctypes.create_string_buffer(4 * _MOST)
@@ -138,7 +160,7 @@ def _code(program: int) -> bytes:
     return room.raw[:length]
 
 
-def _load(code: bytes) -> int:
+def load(code: bytes) -> int:
     """Return a descriptor of a program of the kernel's, made of instructions."""
     room = ctypes.create_string_buffer(code, len(code))
     terms = ctypes.create_string_buffer(b"Apache-2.0")

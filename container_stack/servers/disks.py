@@ -57,6 +57,7 @@ class Disks:
         self._settings = settings
         self._places = disk_places.Places(runner, settings)
         self._servers = os.path.join(runner.state_dir, "servers")
+        self._tree = os.path.join(runner.state_dir, "mounts", "servers")
         self._pattern = os.path.join(glob.escape(self._servers), "*", f"{NOTE}.json")
 
     def connect(self, server_id: str, disks: Sequence[model.Disk]) -> Connected:
@@ -69,6 +70,10 @@ class Disks:
         :raises NotSupported: there is no way to such a volume here.
         :raises ArrayUnavailable, AccessDenied, NotFound, HostNotReady: the target isn't reached.
         """
+        if booting := [disk.id for disk in disks if disk.boot]:
+            raise exceptions.NotSupported(
+                f"Servers boot from images, not from volume {booting[0]}: attach it besides."
+            )
         if disks:
             known = self.known(server_id)
             _check_places([*_others(known, disks), *map(self._place, disks)])
@@ -146,6 +151,11 @@ class Disks:
                     "Disks of server %(server)s are still connected: %(why)s",
                     {"server": server_id, "why": exc},
                 )
+
+    def users(self, disk_id: str) -> Sequence[str]:
+        """Return the servers for which a volume or share is mounted on this host."""
+        paths = glob.glob(os.path.join(glob.escape(self._tree), "*", model.check_id(disk_id)))
+        return [os.path.basename(os.path.dirname(path)) for path in sorted(paths)]
 
     def known(self, server_id: str) -> Mapping[str, disk_places.Place]:
         """Return where each disk of a server appears, by its id; in the order of attachment."""
