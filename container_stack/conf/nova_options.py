@@ -183,8 +183,8 @@ SERVERS: list[cfg.Opt] = [
     cfg.ListOpt(
         "capabilities",
         default=list(spec.CAPABILITIES),
-        help="Capabilities, without CAP_, that root has in a server. Some packet tools need "
-        "NET_RAW, which also lets a server forge packets.",
+        help="Capabilities, by their names without the prefix, that root has in a server. Some "
+        "packet tools need NET_RAW, which also lets a server forge packets.",
     ),
     cfg.BoolOpt(
         "no_new_privileges",
