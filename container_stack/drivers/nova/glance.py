@@ -84,16 +84,8 @@ class Glance:
 
         :raises ImageUnacceptable: Glance has not got all of it.
         """
-        reader = _Reader(archive)
         values = {"disk_format": DISK_FORMAT, "container_format": CONTAINER_FORMAT}
-        made = self._api.update(context, image_id, values, reader, purge_props=False)
-        size = made.get("size")
-        # Nova's client repeats an upload that broke, with what is left of it.
-        if size and reader.taken and size != reader.taken:
-            raise exception.ImageUnacceptable(
-                image_id=image_id,
-                reason=f"the upload broke: Glance has {size} bytes of {reader.taken}; try again",
-            )
+        self._put(context, image_id, values, archive)
 
     def send_parcel(self, context: Any, name: str, parcel: Iterable[bytes]) -> str:
         """Put what goes to another host into an image of its own and return that one's id.
@@ -102,9 +94,8 @@ class Glance:
         """
         values = {"name": name, "disk_format": DISK_FORMAT, "container_format": "bare"}
         image_id: str = self._api.create(context, values)["id"]
-        reader = _Reader(parcel)
         try:
-            self._api.update(context, image_id, values, reader, purge_props=False)
+            self._put(context, image_id, values, parcel)
         except BaseException:
             with contextlib.suppress(exception.NovaException):
                 self.discard(context, image_id)
@@ -130,6 +121,19 @@ class Glance:
         for removed in self._images.prune(used, older_than=age):
             LOG.info("Removed image %(image)s: it was of no use for long", {"image": removed})
 
+    def _put(
+        self, context: Any, image_id: str, values: dict[str, Any], pieces: Iterable[bytes]
+    ) -> None:
+        reader = _Reader(pieces)
+        made = self._api.update(context, image_id, values, reader, purge_props=False)
+        size = made.get("size")
+        # Nova's client repeats an upload that broke, with what is left of it.
+        if size and reader.taken and size != reader.taken:
+            raise exception.ImageUnacceptable(
+                image_id=image_id,
+                reason=f"the upload broke: Glance has {size} bytes of {reader.taken}; try again",
+            )
+
 
 def _digest(found: Mapping[str, Any]) -> tuple[str, str]:
     """Return by what an archive can be checked: Glance's own hash, else its older checksum."""
@@ -153,8 +157,8 @@ def _refusals(image_id: str) -> Iterator[None]:
 class _Reader:
     """An archive as a file, which is all that Glance's client takes."""
 
-    def __init__(self, archive: snapshots.Archive) -> None:
-        self._pieces = iter(archive)
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._pieces = iter(pieces)
         self._left = b""
         #: Bytes that were read.
         self.taken = 0

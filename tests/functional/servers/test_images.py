@@ -10,7 +10,7 @@ import pathlib
 import signal
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
@@ -23,6 +23,8 @@ from container_stack.testing import image_archives
 from .. import dockerd
 
 PIECE = 4096
+#: Label of all images that these tests make.
+MARK = f"cstest.images.{uuid.uuid4().hex[:8]}"
 
 
 class Service:
@@ -80,12 +82,16 @@ def world(engine: containers.Engine, tmp_path: pathlib.Path) -> Iterator[World]:
     made.empty()
 
 
-def archive(text: bytes = b"", names: tuple[str, ...] = ()) -> bytes:
+def archive(names: tuple[str, ...] = ()) -> bytes:
     """Return the archive of an image that nobody else has."""
-    content = text or os.urandom(8)
-    return image_archives.build(
-        [{"etc/": b"", "etc/text": content, "blob": bytes(99_999)}], {}, names
-    )
+    return build([{"etc/": b"", "etc/text": os.urandom(8), "blob": bytes(99_999)}], names=names)
+
+
+def build(
+    layers: Sequence[image_archives.Files], names: tuple[str, ...] = (), **labels: str
+) -> bytes:
+    config = {**image_archives.CONFIG["config"], "Labels": {MARK: "1", **labels}}
+    return image_archives.build(layers, {"config": config}, names)
 
 
 def image_of(data: bytes, algorithm: str = "sha512") -> model.Image:
@@ -94,8 +100,9 @@ def image_of(data: bytes, algorithm: str = "sha512") -> model.Image:
 
 
 def all_images(engine: containers.Engine) -> set[str]:
+    """Return the images of these tests that an engine has, those without a name too."""
     with engine.connection.use() as client:
-        return {each["Id"] for each in client.images(all=True)}
+        return {each["Id"] for each in client.images(all=True, filters={"label": MARK})}
 
 
 def test_image_is_fetched_once_and_known_by_id_and_digest(world: World) -> None:
@@ -162,11 +169,9 @@ def bad(case: str) -> tuple[model.Image, bytes]:
         "two images": image_archives.archive(
             {"manifest.json": image_archives.encode([twice, twice])}
         ),
-        "..": image_archives.build([{"../../etc/cron.d/x": b"* * * * * root true"}]),
-        "a device": image_archives.build([{"dev/sda": image_archives.device(8, 0)}]),
-        "our label": image_archives.build(
-            layers, {"config": {"Labels": {"container_stack.owner": "nova-other"}}}
-        ),
+        "..": build([{"../../etc/cron.d/x": b"* * * * * root true"}]),
+        "a device": build([{"dev/sda": image_archives.device(8, 0)}]),
+        "our label": build(layers, **{"container_stack.owner": "nova-other"}),
     }
     if case in archives:
         return image_of(archives[case]), archives[case]
@@ -192,11 +197,10 @@ BAD = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_image_that_is_not_what_it_should_be_leaves_nothing(world: World, case: str) -> None:
-    before = all_images(world.engine)
     image, data = bad(case)
     with pytest.raises(exceptions.InvalidRequest, match=BAD[case]):
         world.ensure(image, data)
-    assert all_images(world.engine) <= before
+    assert all_images(world.engine) == set()
     assert world.kept.cached() == {}
     assert [path.name for path in world.state.rglob("*") if path.is_file()] == []
 
@@ -273,7 +277,6 @@ def test_who_is_killed_while_an_image_comes_leaves_nothing(
     data = archive()
     image = image_of(data)
     pieces = len(range(0, len(data), PIECE))
-    before = all_images(world.engine)
 
     def die() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -286,7 +289,7 @@ def test_who_is_killed_while_an_image_comes_leaves_nothing(
 
         killed(lambda at=at: world.kept.ensure(image, lambda: world.service.download(data, at)))
         assert world.again().find(image) is None
-        assert all_images(world.engine) <= before
+        assert all_images(world.engine) == set()
     assert world.ensure(image, data)
     world.empty()
     # Behind the last piece: it is here, though nobody has noted that it is of use.

@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What Nova's client of Glance is asked, and what comes of it."""
+
+import itertools
+import threading
+import types
+import uuid
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any
+
+import nova.conf
+import pytest
+from nova import exception
+
+from container_stack import exceptions
+from container_stack.drivers.nova import glance
+from container_stack.servers import model
+
+CONF = nova.conf.CONF
+IMAGE = "2f3c5a1e-7a58-4e0e-8a62-0d1b8f7d2c11"
+
+
+class Api:
+    """Glance as Nova's client shows it, with one image after another."""
+
+    def __init__(self) -> None:
+        self.images: dict[str, dict[str, Any]] = {}
+        self.data: dict[str, bytes] = {}
+        self.error: Exception | None = None
+        #: Bytes after which an upload breaks once, and is repeated.
+        self.breaks_at: int | None = None
+
+    def get(self, _context: object, image_id: str) -> dict[str, Any]:
+        return self.images[image_id]
+
+    def create(self, _context: object, values: dict[str, Any]) -> dict[str, Any]:
+        image_id = str(uuid.uuid4())
+        self.images[image_id] = {**values, "id": image_id, "size": 0}
+        return self.images[image_id]
+
+    def delete(self, _context: object, image_id: str) -> None:
+        if self.images.pop(image_id, None) is None:
+            raise exception.ImageNotFound(image_id=image_id)
+
+    def download(
+        self, _context: object, image_id: str, data: Any = None, trusted_certs: object = None
+    ) -> None:
+        assert trusted_certs in (None, "certificates")
+        for start in range(0, len(self.data[image_id]), 1000):
+            data.write(self.data[image_id][start : start + 1000])
+        if self.error:
+            data.truncate(0)
+            raise self.error
+
+    def update(
+        self,
+        _context: object,
+        image_id: str,
+        values: dict[str, Any],
+        data: Any,
+        *,
+        purge_props: bool,
+    ) -> dict[str, Any]:
+        assert not purge_props
+        if self.breaks_at is not None:
+            data.read(self.breaks_at)
+        kept = b"".join(iter(lambda: data.read(700), b""))
+        self.data[image_id] = kept
+        self.images[image_id] |= values | {"size": len(kept)}
+        return self.images[image_id]
+
+
+class Images:
+    """Stands for what keeps images in an engine."""
+
+    def __init__(self) -> None:
+        self.kept: dict[model.Image, bytes] = {}
+        self.in_use: set[str] = set()
+        self.limit = 10**9
+
+    def ensure(self, image: model.Image, download: Callable[[], Iterable[bytes]]) -> str:
+        if image not in self.kept:
+            self.kept[image] = b"".join(itertools.islice(download(), self.limit))
+        if self.limit == 0:
+            raise exceptions.InvalidRequest("It is no image")
+        return "sha256:1"
+
+    def find(self, image: model.Image) -> str | None:
+        return "sha256:1" if image in self.kept else None
+
+    def prune(self, in_use: Collection[str], *, older_than: float) -> Sequence[str]:
+        self.in_use = set(in_use)
+        return [f"{older_than}"]
+
+
+class World:
+    def __init__(self) -> None:
+        self.api, self.images = Api(), Images()
+        self.glance = glance.Glance(self.images, self.api)  # type: ignore[arg-type]
+
+    def image(self, data: bytes = b"", **values: object) -> None:
+        self.api.images[IMAGE] = {
+            "id": IMAGE,
+            "container_format": "docker",
+            "size": len(data),
+            "checksum": "0cc175b9c0f1b6a831c399e269772661",
+            "properties": {"os_command_line": "date"},
+            **values,
+        }
+        self.api.data[IMAGE] = data
+
+    def ensure(self) -> str:
+        return self.glance.ensure(None, IMAGE, "certificates")
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.mark.parametrize(
+    ("values", "algorithm", "digest"),
+    [
+        ({}, "md5", "0cc175b9c0f1b6a831c399e269772661"),
+        ({"os_hash_algo": "sha512", "os_hash_value": "ab"}, "sha512", "ab"),
+        (
+            {"os_hash_algo": "sha3_224x", "os_hash_value": "ab"},
+            "md5",
+            "0cc175b9c0f1b6a831c399e269772661",
+        ),
+        ({"checksum": None}, "", ""),
+        # What a tenant may write there isn't Glance's word.
+        (
+            {"properties": {"os_hash_algo": "sha512", "os_hash_value": "00"}, "checksum": None},
+            "",
+            "",
+        ),
+    ],
+)
+def test_image_is_known_by_the_best_digest_there_is(
+    world: World, values: dict[str, object], algorithm: str, digest: str
+) -> None:
+    world.image(b"123", **values)
+    found = world.glance.describe(None, IMAGE)
+    assert (found.algorithm, found.digest, found.size) == (algorithm, digest, 3)
+
+
+@pytest.mark.parametrize("container_format", ["bare", "ova", None])
+def test_image_that_is_not_dockers_is_refused_with_the_way_to_make_one(
+    world: World, container_format: str | None
+) -> None:
+    world.image(container_format=container_format)
+    with pytest.raises(exception.ImageUnacceptable, match="docker save IMAGE"):
+        world.ensure()
+
+
+def test_download_comes_in_pieces_and_once(world: World) -> None:
+    data = bytes(range(256)) * 400
+    world.image(data)
+    assert world.ensure() == world.ensure() == "sha256:1"
+    assert list(world.images.kept.values()) == [data]
+    assert not world.glance.cache(None, IMAGE)
+    world.images.kept.clear()
+    assert world.glance.cache(None, IMAGE)
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (OSError(32, "Corrupt image download. Hash was 1 expected 2"), exception.ImageUnacceptable),
+        (OSError(104, "Connection reset by peer"), exception.NovaException),
+        (exception.ImageNotAuthorized(image_id=IMAGE), exception.ImageNotAuthorized),
+        (ValueError("signature"), ValueError),
+    ],
+)
+def test_download_that_fails_at_its_end_fails(
+    world: World, error: Exception, raised: type[Exception]
+) -> None:
+    world.image(bytes(5000))
+    world.api.error = error
+    with pytest.raises(raised):
+        world.ensure()
+    assert world.images.kept == {}
+
+
+def test_download_that_nobody_wants_any_more_ends(world: World) -> None:
+    world.image(bytes(10**6))
+    world.images.limit = 0
+    with pytest.raises(exception.ImageUnacceptable, match="It is no image"):
+        world.ensure()
+    for thread in threading.enumerate():
+        if thread.name == f"image-{IMAGE}":
+            thread.join(60)
+            assert not thread.is_alive()
+
+
+def test_snapshot_keeps_the_properties_of_its_image(world: World) -> None:
+    world.image(min_disk=3, name="snap")
+    world.glance.upload(None, IMAGE, [b"1" * 1000, b"2" * 5000])  # type: ignore[arg-type]
+    assert world.api.data[IMAGE] == b"1" * 1000 + b"2" * 5000
+    found = world.api.images[IMAGE]
+    assert (found["min_disk"], found["name"], found["size"]) == (3, "snap", 6000)
+    assert found["properties"] == {"os_command_line": "date"}
+    assert (found["disk_format"], found["container_format"]) == ("raw", "docker")
+
+
+def test_upload_that_broke_and_was_repeated_is_no_image(world: World) -> None:
+    world.image()
+    world.api.breaks_at = 1500
+    with pytest.raises(exception.ImageUnacceptable, match="5000 bytes of 6000"):
+        world.glance.upload(None, IMAGE, [bytes(1000), bytes(5000)])  # type: ignore[arg-type]
+    before = set(world.api.images)
+    with pytest.raises(exception.ImageUnacceptable, match="bytes of"):
+        world.glance.send_parcel(None, "parcel", [bytes(1000), bytes(5000)])
+    assert set(world.api.images) == before
+
+
+def test_parcel_goes_and_comes(world: World) -> None:
+    image_id = world.glance.send_parcel(None, "parcel", [bytes(3000)])
+    assert world.api.images[image_id]["container_format"] == "bare"
+    assert b"".join(world.glance.parcel(None, image_id)) == bytes(3000)
+    world.glance.discard(None, image_id)
+    world.glance.discard(None, image_id)
+
+
+def test_cache_goes_by_novas_options(world: World) -> None:
+    instances = [types.SimpleNamespace(image_ref=each) for each in (IMAGE, "", None)]
+    world.glance.manage_cache(instances)
+    assert world.images.in_use == {IMAGE}
+    world.images.in_use = {"unchanged"}
+    CONF.set_override("remove_unused_base_images", False, group="image_cache")
+    try:
+        world.glance.manage_cache(instances)
+    finally:
+        CONF.clear_override("remove_unused_base_images", group="image_cache")
+    assert world.images.in_use == {"unchanged"}
