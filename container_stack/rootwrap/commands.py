@@ -866,6 +866,8 @@ DISK_HIDE = Command(
     " {target:node}",
     own=True,
 )
+# Only root may read what the host is called among initiators.
+DISK_INITIATOR = Command("disk_initiator", f"{_DISK_PROGRAM} initiator", own=True)
 DISK_EXTEND = Command(
     "disk_extend", f"{_DISK_PROGRAM} extend {{server:id}} {{disk:id}}", 60, long=True, own=True
 )
@@ -893,6 +895,7 @@ DISKS = (
     DISK_DISCONNECT,
     DISK_SHOW,
     DISK_HIDE,
+    DISK_INITIATOR,
     DISK_EXTEND,
     DISK_MOUNT,
     DISK_UNMOUNT,

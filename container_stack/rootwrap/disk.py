@@ -23,6 +23,7 @@ from collections.abc import Callable, Mapping
 
 from container_stack import exceptions
 from container_stack.rootwrap import (
+    brick_session,
     config,
     disk_node,
     disk_record,
@@ -137,6 +138,14 @@ def _unmount(path: str, container: str, pid: str) -> Answer:
     return {}
 
 
+def _initiator() -> Answer:
+    """Tell this host's name among iSCSI initiators, or "" if it has none."""
+    try:
+        return {"initiator": brick_session.initiator_name()}
+    except exceptions.HostNotReady:
+        return {"initiator": ""}
+
+
 def _drop(disk: str, server: str) -> None:
     record = disk_record.read(disk)
     if record is None:
@@ -166,6 +175,7 @@ _ACTIONS: Mapping[str, Callable[..., Answer]] = {
     "show": _show,
     "hide": _hide,
     "extend": _extend,
+    "initiator": _initiator,
     "mount": _mount,
     "unmount": _unmount,
 }

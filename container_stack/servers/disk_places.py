@@ -163,6 +163,10 @@ class Places:
         elif mounts.at(path):
             self._ask(commands.DISK_UNMOUNT, {**inside, "path": path})
 
+    def initiator(self) -> str:
+        """Return this host's name among iSCSI initiators, or "" if it has none."""
+        return str(self._ask(commands.DISK_INITIATOR, {})["initiator"])
+
     def extend(self, server_id: str, disk_id: str) -> int:
         """Let this host see that a volume has grown, its file system too; return its bytes."""
         size = int(self._ask(commands.DISK_EXTEND, {"server": server_id, "disk": disk_id})["size"])

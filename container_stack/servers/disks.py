@@ -139,6 +139,10 @@ class Disks:
             raise exceptions.NotFound(f"Server {server_id} has no volume {disk_id}.")
         return self._places.extend(server_id, disk_id)
 
+    def initiator(self) -> str:
+        """Return this host's name among iSCSI initiators, or "" if it has none."""
+        return self._places.initiator()
+
     def recover(self, server_ids: Collection[str]) -> None:
         """Disconnect what servers have that aren't any more, and of which nobody has a record."""
         for server_id in self._noted():

@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """What servers are connected to: networks, volumes and shares."""
 
+import platform
+import sys
 from typing import Any
 
+import nova.conf
 from nova import exception
 from oslo_log import log
 
 from container_stack import exceptions
 from container_stack.drivers.nova import disks, errors, host, ports
+from container_stack.servers import disks as server_disks
 from container_stack.servers import model
 
+CONF = nova.conf.CONF
 LOG = log.getLogger(__name__)
 
 
@@ -59,7 +64,63 @@ class AttachmentsDriver(host.HostDriver):
         with errors.translated(instance):
             self._servers.unplug(instance.uuid, ports.ports(network_info))
 
-    # Volumes and shares -------------------------------------------------------------------
+    # Shares -------------------------------------------------------------------------------
+
+    def mount_share(self, context: Any, instance: Any, share_mapping: Any) -> None:
+        """Let a server have a share when it next starts; idempotent."""
+        try:
+            with self._servers.locked(instance.uuid):
+                self._disks.connect(instance.uuid, [disks.share(share_mapping)])
+        except exceptions.ContainerStackError as exc:
+            raise exception.ShareMountError(
+                share_id=share_mapping.share_id, server_id=instance.uuid, reason=str(exc)
+            ) from exc
+
+    def umount_share(self, context: Any, instance: Any, share_mapping: Any) -> bool:
+        """Take a share from a server; idempotent. Tell whether another server here has it."""
+        try:
+            with self._servers.locked(instance.uuid):
+                found = self._servers.life.find(instance.uuid)
+                if found is None:
+                    self._disks.disconnect(instance.uuid, [disks.share(share_mapping)])
+                else:
+                    self._disks.detach(instance.uuid, found, share_mapping.share_id)
+            return self.is_share_mounted(share_mapping)
+        except exceptions.ContainerStackError as exc:
+            raise exception.ShareUmountError(
+                share_id=share_mapping.share_id, server_id=instance.uuid, reason=str(exc)
+            ) from exc
+
+    def is_share_mounted(self, share_mapping: Any) -> bool:
+        """Tell whether a server of this host has a share."""
+        return bool(self._disks.users(share_mapping.share_id))
+
+    # Volumes ------------------------------------------------------------------------------
+
+    @property
+    def _disks(self) -> server_disks.Disks:
+        return self._parts.docker.disks
+
+    def get_volume_connector(self, instance: Any) -> dict[str, Any]:
+        """Return what a volume service must know of this host to let it in."""
+        with errors.translated(instance):
+            initiator = self._disks.initiator()
+        return {
+            "ip": CONF.my_block_storage_ip,
+            "host": CONF.host,
+            "multipath": CONF.docker.volume_multipath,
+            "platform": platform.machine(),
+            "os_type": sys.platform,
+            **({"initiator": initiator} if initiator else {}),
+        }
+
+    def extend_volume(
+        self, context: Any, connection_info: Any, instance: Any, requested_size: int
+    ) -> None:
+        """Let a server see that its volume has grown, and its file system if it is mounted."""
+        with self._changing(instance):
+            found = disks.disk(connection_info, "")
+            self._disks.extend(instance.uuid, found.id)
 
     def attach_volume(
         self,

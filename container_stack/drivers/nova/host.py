@@ -33,6 +33,7 @@ class HostDriver(driver.ComputeDriver):  # type: ignore[misc]
         "has_imagecache": True,
         "supports_attach_interface": True,
         "supports_evacuate": True,
+        "supports_extend_volume": True,
         "supports_image_type_raw": True,
         "supports_migrate_to_same_host": True,
         "supports_multiattach": True,
