@@ -33,6 +33,10 @@ class Aside:
     def put(self, container: containers.Container, server_id: str, role: model.Role) -> None:
         """Let a container that doesn't run stand aside, without interfaces."""
         self._life.interfaces.unplug_all(server_id)
+        record = self._life.records.read(server_id)
+        if record is not None:
+            # They may be another host's soon, and aren't for this one to unplug any more.
+            self._life.records.write(dataclasses.replace(record, ports=()))
         self._life.engine.rename(container.id, spec.container_name(server_id, role))
 
     def half_made(self, server_id: str) -> bool:
@@ -87,10 +91,15 @@ class Aside:
             self.unmake(server_id)
             self._life.engine.rename(standing.id, spec.container_name(server_id))
 
+    def refresh(self, plan: model.Plan) -> None:
+        """Write the configuration drive of a server anew, unless it runs and has it."""
+        if self._life.state(self._life.get(plan.id)) is model.State.STOPPED:
+            self._life.write_drive(plan)
+
     def run(self, plan: model.Plan, plugging: lives.Plugging | None = None) -> None:
         """Start the server's container as the plan has it."""
+        self.refresh(plan)
         self.write(plan, Step.STARTING)
-        self._life.write_drive(plan)
         self._life.disks.connect(plan.id, plan.disks)
         self._life.start(plan.id, plan.ports, plugging)
         self.write(plan, Step.READY)

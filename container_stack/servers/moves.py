@@ -7,6 +7,7 @@ one of the two is whole.
 """
 
 import contextlib
+import dataclasses
 import json
 import logging
 import re
@@ -93,11 +94,13 @@ class Moves:
             if self._is_done(plan.id):
                 return
             image = self._states.keep(plan.id, parked)
-            mounts = volumes.empty(volumes.targets(parked))
+            places = volumes.places(self._engine, parked)
             with self._aside.made(
-                plan, image.id, mounts, power_on=power_on, plugging=plugging
+                plan, image.id, volumes.empty(places), power_on=power_on, plugging=plugging
             ) as container_id:
-                volumes.copy(self._engine, parked, container_id)
+                for place in places:
+                    archive = volumes.read(self._engine, parked.id, place.target)
+                    volumes.fill(self._engine, container_id, place, archive)
         LOG.info("Resized server %(id)s", {"id": plan.id})
 
     def revert(
@@ -111,9 +114,8 @@ class Moves:
         """
         with self._hold(plan.id):
             self._aside.take_back(plan.id, Role.RESIZED)
-            self._life.get(plan.id)
+            self._aside.refresh(plan)
             self._states.tidy(plan.id)
-            self._life.write_drive(plan)
             if power_on:
                 self._aside.run(plan, plugging)
         LOG.info("Server %(id)s is what it was before its resize", {"id": plan.id})
@@ -139,10 +141,11 @@ class Moves:
         with self._hold(server_id):
             parked = self._parked(server_id)
             image = self._states.keep(server_id, parked)
-            targets = volumes.targets(parked)
-            listed = json.dumps({"image": image.id, "volumes": targets}).encode()
-            contents = (volumes.read(self._engine, parked.id, each) for each in targets)
-            yield parcels.pack([[listed], self._images.save([image.id]), *contents])
+            places = volumes.places(self._engine, parked)
+            listed = {"image": image.id, "volumes": [dataclasses.asdict(each) for each in places]}
+            contents = (volumes.read(self._engine, parked.id, each.target) for each in places)
+            manifest = [json.dumps(listed).encode()]
+            yield parcels.pack([manifest, self._images.save([image.id]), *contents])
 
     def receive(
         self,
@@ -164,13 +167,13 @@ class Moves:
                 raise exceptions.Busy(f"Server {plan.id} stands aside here; finish that.")
             undo.callback(self._forget, plan.id)
             opened = parcels.Parcel(parcel)
-            image_id, targets = _listed(opened)
+            image_id, places = _listed(opened)
             image = self._load(plan.id, opened, image_id)
             with self._aside.made(
-                plan, image.id, volumes.empty(targets), power_on=power_on, plugging=plugging
+                plan, image.id, volumes.empty(places), power_on=power_on, plugging=plugging
             ) as container_id:
-                for target in targets:
-                    self._fill(container_id, target, opened)
+                for place in places:
+                    self._fill(container_id, place, opened)
                 opened.end()
             undo.pop_all()
         LOG.info("Received server %(id)s", {"id": plan.id})
@@ -255,14 +258,14 @@ class Moves:
             raise exceptions.InvalidRequest(f"The other host's parcel isn't {image_id}.")
         return self._states.adopt(server_id, image_id)
 
-    def _fill(self, container_id: str, target: str, parcel: parcels.Parcel) -> None:
+    def _fill(self, container_id: str, place: volumes.Place, parcel: parcels.Parcel) -> None:
         part = parcel.part()
-        self._engine.put_archive(container_id, target, part)
+        volumes.fill(self._engine, container_id, place, part)
         for _rest in part:
             pass
 
 
-def _listed(parcel: parcels.Parcel) -> tuple[str, Sequence[str]]:
+def _listed(parcel: parcels.Parcel) -> tuple[str, Sequence[volumes.Place]]:
     """Return the state's id, and where volumes are, from the first part of a parcel."""
     text = b""
     for piece in parcel.part():
@@ -271,9 +274,9 @@ def _listed(parcel: parcels.Parcel) -> tuple[str, Sequence[str]]:
             raise exceptions.InvalidRequest("The other host's parcel has too long a list.")
     try:
         listed = json.loads(text)
-        image_id, targets = listed["image"], listed["volumes"]
-        if _IMAGE.fullmatch(image_id) and all(each.startswith("/") for each in targets):
-            return image_id, targets
+        image_id, places = listed["image"], [volumes.Place(**each) for each in listed["volumes"]]
+        if _IMAGE.fullmatch(image_id) and all(each.target.startswith("/") for each in places):
+            return image_id, places
     except (ValueError, TypeError, KeyError, AttributeError) as exc:
         raise exceptions.InvalidRequest("The other host's parcel has no list.") from exc
     raise exceptions.InvalidRequest("The other host's parcel has a bad list.")
