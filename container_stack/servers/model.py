@@ -186,7 +186,6 @@ class Wish:
     devices: tuple[tuple[str, str, str], ...] = ()
     published: tuple[tuple[str, str], ...] = ()
     restart: str = "no"
-    network_disabled: bool = False
     host_namespaces: tuple[str, ...] = ()
     security: tuple[str, ...] = ()
 

@@ -67,12 +67,14 @@ class Policy:
         parsed: user_data.Parsed,
         *,
         limits: model.Limits = model.Limits(),  # noqa: B008 - it is frozen
+        strict: bool = True,
         image: Collection[str] | None = None,
         macs: Collection[str] | None = None,
     ) -> model.Wish:
         """Return what the tenant wishes and may have.
 
         :param limits: of the flavor; he may choose less, and never more.
+        :param strict: refuse what is more; else he gets what there is, as after a resize.
         :param image: what the image that he boots from may be called; None admits any.
         :param macs: addresses of his ports; None admits any.
         :raises Refused: he may not; the message names the key and the option.
@@ -84,7 +86,7 @@ class Policy:
         self._check_host(asked)
         self._check_rights(asked)
         _check_facts(asked, image, macs)
-        memory, swap = policy_amounts.memory(asked, limits)
+        memory, swap = policy_amounts.memory(asked, limits, strict=strict)
         return model.Wish(
             command=asked.command,
             entrypoint=asked.entrypoint,
@@ -100,8 +102,8 @@ class Policy:
             open_stdin=asked.open_stdin,
             memory=memory,
             swap=swap,
-            cpu_shares=policy_amounts.cpu_shares(asked, limits),
-            cpuset=policy_amounts.cpuset(asked, limits),
+            cpu_shares=policy_amounts.cpu_shares(asked, limits, strict=strict),
+            cpuset=policy_amounts.cpuset(asked, limits, strict=strict),
             volumes=self._volumes(asked),
             volumes_from=self._volumes_from(asked),
             drop_capabilities=_dropped(asked),
@@ -110,7 +112,6 @@ class Policy:
             devices=self._devices(asked),
             published=self._published(asked),
             restart=asked.restart,
-            network_disabled=asked.network_disabled,
             host_namespaces=self._namespaces(asked),
             security=asked.security_options,
         )
@@ -246,6 +247,11 @@ def _check_facts(
         raise Refused(
             f"{asked.keys['image']} {plain_data.shown(asked.image)} is not the image that the "
             "server is made from; leave it out."
+        )
+    if asked.network_disabled and macs:
+        raise Refused(
+            f"{asked.keys['network_disabled']} is for servers without networks; create it with "
+            "--nic none."
         )
     if asked.mac and macs is not None and asked.mac not in macs:
         raise Refused(

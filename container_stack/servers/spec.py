@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from container_stack import exceptions
 from container_stack.host import containers
-from container_stack.servers import disks, model
+from container_stack.servers import cpusets, disks, model
 
 PREFIX = "cs-server-"
 #: Where cloud-init looks for a configuration drive that isn't a disk (its seed directory).
@@ -91,12 +91,11 @@ def container_spec(
         labels={**_foreign(plan.labels), **main},
         mounts=_mounts(plan, connected, config_drive),
         network=_network(plan),
-        network_disabled=wish.network_disabled,
         hostname=wish.hostname or plan.hostname,
         domainname=wish.domainname,
         hosts=_hosts(plan),
-        dns=() if wish.network_disabled else dns,
-        dns_search=() if wish.network_disabled else wish.dns_search,
+        dns=dns,
+        dns_search=wish.dns_search,
         capabilities=_capabilities(wish, defaults),
         no_new_privileges=_no_new_privileges(wish, defaults),
         privileged=_privileged(wish, defaults),
@@ -137,14 +136,14 @@ def _limits(plan: model.Plan, defaults: Defaults) -> containers.Limits:
     """Return the flavor's limits; a wish can only take less of a thing."""
     given, wish = plan.limits, plan.wish
     memory = _least(given.memory, wish.memory)
-    shares = wish.cpu_shares or given.cpu_shares
+    shares = _least(wish.cpu_shares, given.cpu_shares)
     return containers.Limits(
         memory=memory,
         swap=given.swap if wish.swap is None else min(given.swap, wish.swap),
         cpu_period=_PERIOD if given.cpus else None,
         cpu_quota=int(given.cpus * _PERIOD) if given.cpus else None,
         cpu_shares=max(shares, _LEAST_SHARES) if shares else None,
-        cpuset_cpus=wish.cpuset or given.cpuset,
+        cpuset_cpus=cpusets.within(wish.cpuset, given.cpuset),
         pids=given.pids or defaults.pids,
     )
 
@@ -186,7 +185,7 @@ def _network(plan: model.Plan) -> str | None:
     """Return the engine's network that publishes ports; else interfaces are plugged by us."""
     if not plan.wish.published:
         return None
-    if plan.ports or plan.wish.network_disabled:
+    if plan.ports:
         raise exceptions.InvalidRequest(
             "Ports on the host are for servers without networks; create it with --nic none."
         )
@@ -201,7 +200,7 @@ def _dns(plan: model.Plan, defaults: Defaults) -> tuple[str, ...]:
 def _hosts(plan: model.Plan) -> tuple[tuple[str, str], ...]:
     """Return the server's own name at its first address, so that it finds itself."""
     addresses = [address for port in plan.ports for address in port.addresses]
-    if not addresses or plan.wish.network_disabled:
+    if not addresses:
         return plan.wish.hosts
     name, domain = plan.wish.hostname or plan.hostname, plan.wish.domainname
     # On one line, whose first name is the whole one: hosts(5).

@@ -49,10 +49,21 @@ class Plans:
             secrets.admin_password,
             wanted=parsed.passed_on,
         )
+        standing = self.standing(instance, network_info, block_device_info)
+        own = limits.limits(instance)
+        # What is made again keeps its wish, as far as its flavor and its image are those yet.
+        new = instance.launched_at is None
+        wish = self._policy.admit(
+            parsed,
+            limits=own,
+            strict=new,
+            image=_names(image_meta) if new else None,
+            macs=[port.mac for port in standing.ports] if new else None,
+        )
         return dataclasses.replace(
-            self.standing(instance, network_info, block_device_info),
-            limits=limits.limits(instance),
-            wish=_with_command(self._policy.admit(parsed), image_meta),
+            standing,
+            limits=own,
+            wish=_with_command(wish, image_meta),
             environment=metadata.environment(instance),
             files=files,
         )
@@ -68,6 +79,12 @@ class Plans:
             ports=ports.ports(network_info),
             disks=disks.disks(block_device_info),
         )
+
+
+def _names(image_meta: Any) -> list[str] | None:
+    """Return what the tenant may call the image; None when Nova itself doesn't know."""
+    known = [getattr(image_meta, key) for key in ("id", "name") if image_meta.obj_attr_is_set(key)]
+    return [each for each in known if each] or None
 
 
 def _with_command(wish: model.Wish, image_meta: Any) -> model.Wish:

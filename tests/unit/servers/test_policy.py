@@ -214,7 +214,6 @@ def test_what_only_the_tenant_himself_feels_is_his() -> None:
     assert wish.security == ("no-new-privileges",)
     assert wish.tty
     assert wish.open_stdin
-    assert wish.network_disabled
     assert "CHOWN" in wish.drop_capabilities
     assert "ALL" not in wish.drop_capabilities
     assert wish.volumes == (("", "/data", False),)
@@ -256,6 +255,9 @@ def test_the_image_and_the_address_are_chosen_elsewhere() -> None:
     assert admit({"Image": "other"}) == admit({"MacAddress": "02:00:00:00:00:01"}) == model.Wish()
     with pytest.raises(policy.Refused, match="Image 'other' is not the image"):
         admit({"Image": "other"}, image=("base",))
+    assert admit({"NetworkDisabled": True}, macs=()) == model.Wish()
+    with pytest.raises(policy.Refused, match="NetworkDisabled is for servers without networks"):
+        admit({"NetworkDisabled": True}, macs=("02:00:00:00:00:01",))
     with pytest.raises(policy.Refused, match="MacAddress 02:00:00:00:00:01 is that of no port"):
         admit({"MacAddress": "02:00:00:00:00:01"}, macs=())
 
@@ -295,6 +297,18 @@ def test_a_tenant_may_take_less_than_his_flavor_has(
 def test_no_tenant_takes_more_than_his_flavor_has(document: dict[str, object], why: str) -> None:
     with pytest.raises(exceptions.InvalidRequest, match=why):
         admit(document, limits=FLAVOR)
+
+
+def test_who_is_resized_keeps_of_his_wish_what_his_flavor_has() -> None:
+    parsed = user_data.parse(
+        b"{Memory: 4g, MemorySwap: 9g, CpuShares: 4096, Cpuset: '0-3', NetworkDisabled: true}"
+    )
+    wish = policy.Policy().admit(parsed, limits=FLAVOR, strict=False)
+    assert (wish.memory, wish.swap) == (2 * GIB, GIB)
+    assert (wish.cpu_shares, wish.cpuset) == (2048, "2,3")
+    tiny = model.Limits(memory=GIB // 4, cpuset="9")
+    wish = policy.Policy().admit(parsed, limits=tiny, strict=False)
+    assert (wish.memory, wish.swap, wish.cpuset) == (GIB // 4, 0, "9")
 
 
 def test_nobody_weighs_more_than_usual_without_a_flavor_that_says_so() -> None:
