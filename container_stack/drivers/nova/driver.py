@@ -99,7 +99,6 @@ class DockerDriver(moves.MovesDriver):
                 disks=disks.disks(block_device_info),
             )
             self._destroyed(instance)
-            self._destroyed(instance)
             self._parts.consoles.remove(instance.uuid)
             self._parts.devices.give_back(instance.uuid)
 
