@@ -16,6 +16,7 @@ from container_stack.servers import (
     move_recovery,
     moves,
     quotas,
+    readiness,
     records,
     rescue,
     roots,
@@ -33,7 +34,7 @@ class Settings:
     """How servers are to be kept on this host.
 
     :param owner: names this user of the host among all; others' things are never touched.
-    :param state_dir: directory for records, mount points and locks; this process must own it.
+    :param state_dir: directory for records, mount points and locks, of this owner alone.
     :param root_helper: command that starts the rootwrap daemon; None for the usual one.
     :param engine_timeout: seconds that the engine may keep silent.
     :param shared_directory: where images may lie ready, named by their ids.
@@ -81,6 +82,7 @@ class Service:
     rescues: rescue.Rescues
     recovery: move_recovery.MoveRecovery
     disk_quota: str
+    user_namespaces: bool
 
     def start(self) -> Sequence[str]:
         """Finish or undo what a crash left, and plug again what runs; return it in words.
@@ -88,11 +90,14 @@ class Service:
         :raises HostNotReady: the engine lacks what must be.
         """
         life = self.servers.life
+        lacking = readiness.check(
+            self.engine, user_namespaces=self.user_namespaces, runtime=life.defaults.runtime
+        )
         quota = quotas.choose(
             self.engine, engine_images.Images(self.engine), self.disk_quota, owner=life.owner
         )
         life.defaults = dataclasses.replace(life.defaults, quota=quota)
-        return [*self.servers.start(), *self.recovery.recover(), *self.snapshots.start()]
+        return [*lacking, *self.servers.start(), *self.recovery.recover(), *self.snapshots.start()]
 
     def close(self) -> None:
         """Close connections and stop the root helper."""
@@ -158,4 +163,5 @@ def assemble(settings: Settings, engine: containers.Engine, run: executor.Execut
         rescue.Rescues(life, object_locks, server_roots),
         move_recovery.MoveRecovery(life, object_locks, kept, server_roots),
         settings.disk_quota,
+        settings.user_namespaces,
     )

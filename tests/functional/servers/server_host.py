@@ -22,7 +22,7 @@ class Host:
     """Where servers of one owner live.
 
     :param image_id: of an image with busybox.
-    :param prefix: eight digits that the ids of its ports begin with; those of a whole run's
+    :param prefix: four digits that the ids of its ports begin with; those of a whole run's
         tests, unless something else works on the host at the same time.
     """
 
@@ -104,7 +104,7 @@ class Host:
 
 
 #: Ids of ports begin so.
-PREFIX = uuid.uuid4().hex[:8]
+PREFIX = uuid.uuid4().hex[:4]
 
 
 def port(
@@ -113,7 +113,7 @@ def port(
     """Return a port of a network that nobody else is on."""
     own = uuid.uuid4()
     return model.Port(
-        id=prefix + str(own)[8:],
+        id=prefix + str(own)[len(prefix) :],
         network=str(uuid.uuid4()),
         binding=binding,
         mac=f"02:{own.bytes[:5].hex(':')}",

@@ -37,7 +37,7 @@ def spawner() -> multiprocessing.context.ForkServerContext:
 @contextlib.contextmanager
 def own_host(directory: Path, image_id: str) -> Iterator[server_host.Host]:
     directory.mkdir()
-    made = server_host.Host(directory, image_id, prefix=uuid.uuid4().hex[:8])
+    made = server_host.Host(directory, image_id, prefix=uuid.uuid4().hex[:4])
     with contextlib.closing(made):
         yield made
 

@@ -235,6 +235,23 @@ def test_port_that_can_not_be_plugged_is_not_kept(host: Host, service: Service) 
         assert host.has_links(1)
 
 
+def test_server_has_the_ports_of_the_plan_it_is_started_by(host: Host, service: Service) -> None:
+    second = server_host.port(number=6)
+    with server(host, service) as plan:
+        service.servers.attach_port(plan.id, second)
+        service.servers.reboot(plan, hard=True)
+        assert host.has_links(1)
+        both = dataclasses.replace(plan, ports=(*plan.ports, second))
+        service.servers.plug(both)
+        assert host.has_links(2)
+        # Of those that it has, a plan may not know all: somebody is attaching one.
+        service.servers.plug(plan)
+        service.servers.plug_again(plan.id)
+        assert host.has_links(2)
+        service.servers.detach_port(plan.id, second.id)
+        assert host.has_links(1)
+
+
 def test_server_is_held_until_the_network_has_taken_its_ports(host: Host, service: Service) -> None:
     plan = host.plan()
     seen: list[object] = []
