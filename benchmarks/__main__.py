@@ -22,6 +22,7 @@ NAMES = (
     "storlets_many",
     "osd_volumes",
     "osd_many",
+    "nova_scale",
 )
 
 
