@@ -205,7 +205,8 @@ class DockerDriver(moves.MovesDriver):
         """Return what a server wrote to its console, its end where that is very much."""
         with errors.translated(instance):
             written = self._servers.console(instance.uuid)
-        return written[-CONSOLE:].decode(errors="replace")
+        # Nova splits it at line ends, and takes what is behind the last one for a line.
+        return written[-CONSOLE:].removesuffix(b"\n").decode(errors="replace")
 
     def get_serial_console(self, context: Any, instance: Any) -> console_type.ConsoleSerial:
         """Return where nova-serialproxy finds a shell in a server."""

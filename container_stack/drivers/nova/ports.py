@@ -77,7 +77,7 @@ def _bridge(vif: Any, binding: model.Binding) -> str:
 
 def _addresses(subnets: Sequence[Any]) -> Sequence[str]:
     return [
-        f"{ip['address']}/{ipaddress.ip_network(subnet['cidr']).prefixlen}"
+        f"{ip['address']}/{ipaddress.ip_network(subnet['cidr'], strict=False).prefixlen}"
         for subnet in subnets
         for ip in subnet["ips"]
     ]
