@@ -13,6 +13,7 @@ import signal
 import tarfile
 import uuid
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,8 @@ from container_stack import exceptions
 from container_stack.host import containers, images, locks
 from container_stack.servers import images as server_images
 from container_stack.servers import model, snapshots, spec
+
+from .. import busybox, dockerd
 
 MakeSpec = Callable[..., containers.ContainerSpec]
 
@@ -196,3 +199,32 @@ def test_snapshot_of_who_is_killed_goes_at_the_next_start(world: World) -> None:
             assert b"".join(archive)
         assert world.commits() == []
         assert world.again().start() == []
+
+
+def test_engine_that_dies_while_a_snapshot_is_read_forgets_it_later(
+    make_dockerd: Callable[..., dockerd.Dockerd], tmp_path: pathlib.Path
+) -> None:
+    daemon = make_dockerd()
+    engine = containers.Engine(daemon.url)
+    image = busybox.import_image(images.Images(engine), "cstest-busybox:1")
+
+    def make(**values: Any) -> containers.ContainerSpec:
+        return containers.ContainerSpec(**{"image": image.id, "init": True, **values})
+
+    world = World(engine, tmp_path, make)
+
+    def read(server_id: str) -> None:
+        with world.snapshots.taking(server_id) as archive:
+            pieces = iter(archive)
+            assert next(pieces)
+            daemon.kill()
+            assert list(pieces)
+
+    with world.server("head -c 30000000 /dev/urandom >/blob") as server_id:
+        with pytest.raises(exceptions.EngineUnavailable):
+            read(server_id)
+        daemon.start()
+        assert len(world.again().start()) == 1
+        assert (world.commits(), world.again().start()) == ([], [])
+        assert taken(world, server_id)
+    engine.close()
