@@ -243,3 +243,50 @@ def test_connecting_in_a_child_waits_for_no_lock_of_the_parents() -> None:
             except exceptions.EngineUnavailable:
                 os._exit(0)
         assert os.waitpid(pid, 0)[1] == 0
+
+
+def test_what_few_containers_want_is_said_only_for_them() -> None:
+    wanted = engine_config.container_config(
+        spec(
+            restart="on-failure:5",
+            gpus=["GPU-1"],
+            published=[("80/tcp", "8080"), ("80/tcp", ""), ("53/udp", "53")],
+            storage=1_000_000,
+            security=["seccomp=unconfined"],
+            device_rules=["b 253:7 rw"],
+            userns="host",
+            runtime="runsc",
+        ),
+        NEW,
+    )
+    host = wanted["HostConfig"]
+    assert host["RestartPolicy"] == {"Name": "on-failure", "MaximumRetryCount": 5}
+    assert host["DeviceRequests"][0]["DeviceIDs"] == ["GPU-1"]
+    assert host["PortBindings"] == {
+        "80/tcp": [{"HostPort": "8080"}, {"HostPort": ""}],
+        "53/udp": [{"HostPort": "53"}],
+    }
+    assert set(wanted["ExposedPorts"]) == {"80/tcp", "53/udp"}
+    assert host["StorageOpt"] == {"size": "1000000"}
+    assert host["SecurityOpt"] == ["no-new-privileges", "seccomp=unconfined"]
+    assert (host["DeviceCgroupRules"], host["UsernsMode"]) == (["b 253:7 rw"], "host")
+    assert host["Runtime"] == "runsc"
+    plain = engine_config.container_config(spec(), NEW)
+    extra = {"DeviceRequests", "PortBindings", "StorageOpt", "Devices", "Dns", "LogConfig"}
+    assert extra.isdisjoint(plain["HostConfig"])
+    assert "ExposedPorts" not in plain
+
+
+def test_limits_are_the_same_words_at_the_start_and_later() -> None:
+    made = spec(memory=64, swap=32, cpu_shares=2, cpuset_cpus="0", pids=7, cpu_quota=5)
+    later = engine_config.limits(made.limits)
+    host = engine_config.container_config(made, NEW)["HostConfig"]
+    assert later.items() <= host.items()
+    assert later == {
+        "Memory": 64,
+        "MemorySwap": 96,
+        "CpuShares": 2,
+        "CpusetCpus": "0",
+        "PidsLimit": 7,
+        "CpuQuota": 5,
+    }

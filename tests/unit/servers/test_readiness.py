@@ -40,7 +40,7 @@ def test_engine_without_user_namespaces_is_refused_where_they_must_be() -> None:
 
 
 def test_unknown_runtime_is_refused_with_those_that_there_are() -> None:
-    with pytest.raises(exceptions.HostNotReady, match="kata.*runc, runsc"):
+    with pytest.raises(exceptions.HostNotReady, match=r"kata.*runc, runsc"):
         readiness.check(Engine(), user_namespaces=False, runtime="kata")
 
 
