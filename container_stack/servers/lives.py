@@ -15,7 +15,7 @@ from typing import Protocol
 
 from container_stack import exceptions
 from container_stack.host import containers
-from container_stack.servers import config_drive, disks, model, records, spec
+from container_stack.servers import config_drive, disks, keys, model, records, spec
 
 LOG = logging.getLogger(__name__)
 
@@ -113,7 +113,11 @@ class Lives:
             plan, image_id, connected, self.defaults, owner=self.owner, config_drive=drive
         )
         places = {each.target: each for each in (*wanted.mounts, *mounts)}
-        return self.engine.create(dataclasses.replace(wanted, mounts=tuple(places.values())))
+        complete = dataclasses.replace(wanted, mounts=tuple(places.values()))
+        with self.engine.creating(complete) as container_id:
+            if plan.key:
+                keys.inject(self.engine, container_id, plan.key)
+        return container_id
 
     def write_drive(self, plan: model.Plan) -> str | None:
         """Write a server's configuration drive anew and return its directory, if it has one."""

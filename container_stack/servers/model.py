@@ -219,6 +219,7 @@ class Plan:
     :param environment: variables of the operator's and the image's, which the tenant's
         ``wish.environment`` adds to.
     :param gpus: ids of devices for a DeviceRequest of the engine.
+    :param key: public key that root of the server can be reached with, by SSH; "" is none.
     """
 
     id: str
@@ -232,6 +233,7 @@ class Plan:
     labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
     files: Mapping[str, bytes] | None = dataclasses.field(default=None, repr=False)
     gpus: tuple[str, ...] = ()
+    key: str = ""
 
     def __post_init__(self) -> None:
         check_id(self.id)

@@ -53,7 +53,7 @@ def open_parts(configuration: Any, host: str) -> Parts:
         owner=settings.owner,
         docker=docker,
         glance=glance.Glance(docker.images),
-        plans=plans.Plans(conf.policy(configuration)),
+        plans=plans.Plans(conf.policy(configuration), inject_key=configuration.docker.inject_key),
         devices=gpus.Devices(docker.engine, settings.owner, configuration.docker.gpus),
         consoles=_consoles(configuration, settings, docker),
         standing=standing.Standing(docker.servers.list, docker.servers.get),

@@ -23,10 +23,12 @@ class Plans:
     """Makes plans within what the operator lets tenants have.
 
     :param admitting: judges what tenants say in user data.
+    :param inject_key: write a server's key into it.
     """
 
-    def __init__(self, admitting: policy.Policy) -> None:
+    def __init__(self, admitting: policy.Policy, *, inject_key: bool = False) -> None:
         self._policy = admitting
+        self._inject_key = inject_key
 
     def plan(
         self,
@@ -40,6 +42,7 @@ class Plans:
 
         :raises InvalidRequest: the tenant, or the flavor, asks for what can't be.
         """
+        key = instance.key_data if self._inject_key and secrets else None
         secrets = secrets or Secrets()
         parsed = user_data.parse(user_data.decode(instance.user_data))
         files = metadata.drive(
@@ -66,6 +69,7 @@ class Plans:
             wish=_with_command(wish, image_meta),
             environment=metadata.environment(instance),
             files=files,
+            key=key or "",
         )
 
     def standing(

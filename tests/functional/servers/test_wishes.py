@@ -11,8 +11,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from container_stack import exceptions
 from container_stack.host import containers
-from container_stack.servers import assembly, policy, spec, user_data
+from container_stack.servers import assembly, keys, policy, spec, user_data
 
 from .server_host import Host
 
@@ -199,3 +200,23 @@ def test_everybody_in_a_server_can_read_its_drive_and_nobody_write(
         script = f"cat {drive}/user_data {drive}/meta_data.json; touch {drive}/x 2>&- || echo no"
         assert inside(host, container, script, "1234") == "#!/bin/sh\n{}no"
         assert inside(host, container, f"touch {drive}/x 2>&- || echo no") == "no"
+
+
+def test_a_key_lets_its_user_in_besides_whom_the_image_lets_in(
+    host: Host, service: assembly.Service
+) -> None:
+    document = {"command": ["sh", "-c", SLEEP]}
+    with server(host, service, policy.Rules(), document, key="ssh-ed25519 AAAA me\n") as container:
+        listed = "cd /root/.ssh; cat authorized_keys; stat -c %a%u . authorized_keys"
+        assert inside(host, container, listed) == "ssh-ed25519 AAAA me\n7000\n6000"
+        for key in ("ssh-rsa BBBB you", "ssh-ed25519 AAAA me"):
+            keys.inject(host.engine, container, key)
+        said = inside(host, container, "cat /root/.ssh/authorized_keys")
+        assert said == "ssh-ed25519 AAAA me\nssh-rsa BBBB you"
+        # The image's links lead nowhere outside of it.
+        inside(host, container, "rm -r /root/.ssh; mkdir /x; ln -s /x /root/.ssh")
+        keys.inject(host.engine, container, "ssh-rsa CCCC they")
+        assert inside(host, container, "cat /root/.ssh/authorized_keys") == "ssh-rsa CCCC they"
+    for key in ("", "a\nb", "a\0b"):
+        with pytest.raises(exceptions.InvalidRequest):
+            keys.inject(host.engine, "nobody", key)
