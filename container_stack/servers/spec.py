@@ -10,6 +10,8 @@ from container_stack.host import containers
 from container_stack.servers import cpusets, disks, model
 
 PREFIX = "cs-server-"
+#: Label with the ids of a server's devices, separated by commas.
+GPUS = "container_stack.gpus"
 #: Where cloud-init looks for a configuration drive that isn't a disk (its seed directory).
 CONFIG_DRIVE = "/var/lib/cloud/seed/config_drive"
 #: Docker's own, without those to make devices, to speak raw on the network (with which a tenant
@@ -81,6 +83,7 @@ def container_spec(
     """
     wish, dns = plan.wish, _dns(plan, defaults)
     main = {**labels(owner, plan.id), model.ROLE: model.Role.MAIN, model.NAME: plan.name}
+    main |= {GPUS: ",".join(plan.gpus)} if plan.gpus else {}
     limits = _limits(plan, defaults)
     return containers.ContainerSpec(
         name=container_name(plan.id),
