@@ -40,9 +40,21 @@ class Record:
 def held(disk_id: str) -> Iterator[None]:
     """Keep others from a volume."""
     _make_directories()
-    with open(HOME / "locks" / disk_id, "ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    path = HOME / "locks" / disk_id
+    with contextlib.ExitStack() as opened:
+        while True:
+            file = opened.enter_context(path.open("ab"))
+            fcntl.flock(file, fcntl.LOCK_EX)
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                    break
+            file.close()
+        try:
+            yield
+        finally:
+            if not _path(disk_id).exists():
+                # Whoever waits for this file sees that it has gone, and takes the new one.
+                path.unlink(missing_ok=True)
 
 
 def read(disk_id: str) -> Record | None:
