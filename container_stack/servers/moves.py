@@ -82,6 +82,10 @@ class Moves:
         """Return whether a container of the server stands aside for a resize on this host."""
         return self._aside.find(server_id, Role.RESIZED) is not None
 
+    def is_unfinished(self, server_id: str) -> bool:
+        """Return whether nothing but such a container is left of the server, as after a crash."""
+        return self.is_parked(server_id) and self._life.find(server_id) is None
+
     def finish(
         self, plan: model.Plan, *, power_on: bool = True, plugging: lives.Plugging | None = None
     ) -> None:

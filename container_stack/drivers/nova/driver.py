@@ -148,10 +148,13 @@ class DockerDriver(moves.MovesDriver):
         share_info: Any = None,
     ) -> None:
         """Stop and start a server; a soft reboot lets it end by itself first."""
+        hard = reboot_type == "HARD"
         with self._changing(instance):
+            if hard and self._finished(instance, network_info, block_device_info):
+                return
             self._servers.reboot(
                 self._standing(instance, network_info, block_device_info),
-                hard=reboot_type == "HARD",
+                hard=hard,
                 timeout=CONF.shutdown_timeout,
             )
 

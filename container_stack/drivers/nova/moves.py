@@ -120,6 +120,18 @@ class MovesDriver(attachments.AttachmentsDriver):
             plan = self._standing(instance, network_info, block_device_info)
             self._parts.docker.moves.revert(plan, power_on=power_on)
 
+    def _finished(self, instance: Any, network_info: Any, block_device_info: Any) -> bool:
+        """Finish a resize that a crash interrupted, and return whether there was one.
+
+        Nova knows no more of it, and so it is confirmed.
+        """
+        if not self._parts.docker.moves.is_unfinished(instance.uuid):
+            return False
+        plan = self._plan(instance, instance.image_meta, network_info, block_device_info)
+        self._parts.docker.moves.finish(plan)
+        self._parts.docker.moves.confirm(instance.uuid)
+        return True
+
     def _destroyed(self, instance: Any) -> None:
         """Remove what a server that was destroyed here has besides, unless it is to come back."""
         if instance.task_state == task_states.RESIZE_REVERTING:
