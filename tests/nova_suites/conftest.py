@@ -6,6 +6,7 @@ import io
 import os
 import shlex
 import sys
+import tarfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,8 @@ from container_stack.testing import privilege
 
 from . import docker_glance
 
+#: Debian's busybox has none. It keeps what it is told.
+CHPASSWD = b"#!/bin/sh\ncat >/etc/passwords\n"
 #: Says so, and obeys SIGTERM at once.
 COMMAND = "trap 'exit 0' TERM; echo ready; while :; do sleep 0.1; done"
 
@@ -86,7 +89,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 def _archive(engine: containers.Engine, host: str) -> bytes:
     known, reference = images.Images(engine), f"{host}:1"
     changes = ("ENV PATH=/bin", f'CMD ["/bin/sh", "-c", "{COMMAND}"]')
-    known.import_tar(io.BytesIO(busybox.root_file_system()), reference, changes)
+    root = io.BytesIO(busybox.root_file_system())
+    with tarfile.open(fileobj=root, mode="a") as tar:
+        member = tarfile.TarInfo("bin/chpasswd")
+        member.size, member.mode = len(CHPASSWD), 0o755
+        tar.addfile(member, io.BytesIO(CHPASSWD))
+    known.import_tar(io.BytesIO(root.getvalue()), reference, changes)
     saved = b"".join(known.save([reference]))
     known.remove(reference)
     return saved

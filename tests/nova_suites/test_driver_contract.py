@@ -31,7 +31,7 @@ class TestDriverContract(test_virt_drivers._VirtDriverTestCase, DockerTest):  # 
 
     def _end(self) -> None:
         for each in self.world.everything():
-            instance = objects.Instance(uuid=each.labels["container_stack.id"])
+            instance = objects.Instance(uuid=each.labels["container_stack.id"], task_state=None)
             self.connection.destroy(self.ctxt, instance, network_model.NetworkInfo())
         self.connection.cleanup_host(self.world.host)
 
@@ -59,7 +59,7 @@ class TestDriverContract(test_virt_drivers._VirtDriverTestCase, DockerTest):  # 
         instance, _ = self._get_running_instance()
         if not running:
             self.connection.power_off(instance)
-        connection_info = {"driver_volume_type": "fake", "serial": "fake", "data": {}}
+        connection_info = {"driver_volume_type": "fake", "serial": instance.uuid, "data": {}}
         with pytest.raises(exception.NovaException, match="fake"):
             self.connection.attach_volume(None, connection_info, instance, "/dev/sda")
         assert self.connection.detach_volume(None, connection_info, instance, "/dev/sda") is None
@@ -69,3 +69,5 @@ class TestDriverContract(test_virt_drivers._VirtDriverTestCase, DockerTest):  # 
 
     def test_live_migration(self) -> None:
         self.skipTest("containers don't migrate while they run")
+
+    test_live_migration_abort = test_live_migration_force_complete = test_live_migration
