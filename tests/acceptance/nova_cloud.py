@@ -7,6 +7,7 @@ Nova's compute services are apart: see :mod:`.nova_compute`.
 import concurrent.futures
 import contextlib
 import dataclasses
+import os
 import shutil
 import subprocess
 import sys
@@ -110,14 +111,8 @@ def _write(base: nova_config.Backing) -> None:
 
 def _schemas(base: nova_config.Backing) -> Iterator[Sequence[Sequence[str]]]:
     """Yield the commands that make the tables; one sequence needn't wait for another."""
-    nova = ("nova-manage", f"--config-file={base.directory}/nova/nova.conf")
-    cell0 = base.databases["nova_cell0"]
-    yield (
-        (*nova, "api_db", "sync"),
-        (*nova, "cell_v2", "map_cell0", "--database_connection", cell0),
-        (*nova, "cell_v2", "create_cell", "--name", "cell1"),
-        (*nova, "db", "sync"),
-    )
+    nova = str(base.directory / "nova/nova.conf")
+    yield [(sys.executable, "-m", "acceptance.nova_schema", nova, base.databases["nova_cell0"])]
     neutron = f"--config-file={base.directory}/neutron/neutron.conf"
     yield [("neutron-db-manage", neutron, "upgrade", "heads")]
     placement = f"--config-file={base.directory}/placement/placement.conf"
@@ -188,7 +183,8 @@ def _wait_for(name: str, url: str, processes: Sequence[process.Process]) -> None
 
 def _run(program: str, *words: str) -> str:
     argv = [str(_BIN / program), *words]
-    result = subprocess.run(argv, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    result = subprocess.run(argv, capture_output=True, text=True, env=environment, check=False)
     said = f"{result.stdout}\n{result.stderr[-4000:]}"
     assert result.returncode == 0, f"{' '.join(argv)} failed:\n{said}"
     return result.stdout

@@ -73,10 +73,10 @@ def test_servers_of_a_network_reach_each_other_by_both_families(hosts: nova_worl
         [container] = hosts.lenient.containers(asking.id)
 
         for address in (each["ip_address"] for each in port.fixed_ips):
-            where = f"[{address}]" if ":" in address else address
-            asked = ["wget", "-q", "-T", "5", "-O", "-", f"http://{where}:8080/name"]
+            line = f"printf 'GET /name HTTP/1.0\\r\\n\\r\\n' | nc -w 9 {address} 8080 | tail -n 1"
             answer = process.wait_for(
-                f"an answer from {address}", lambda words=asked: nova_inside.run(container, *words)
+                f"an answer from {address}",
+                lambda line=line: nova_inside.run(container, "sh", "-c", line),
             )
             assert answer == "harbour\n"
 
