@@ -11,7 +11,7 @@ import pytest
 
 from container_stack import exceptions
 from container_stack.host import containers
-from container_stack.servers import disks, model
+from container_stack.servers import assembly, disks, model
 
 from . import disk_host
 
@@ -303,6 +303,27 @@ def test_disks_of_servers_that_are_no_more_go(
     host.service().recover({server})
     assert host.mounted()
     host.service().recover(())
+    assert host.left() == []
+
+
+def test_server_has_its_volumes_for_life(
+    host: disk_host.Host, server: str, image_id: str, volume: str
+) -> None:
+    settings = assembly.Settings(owner=f"cstest-{server[:8]}", state_dir=str(host.state))
+    servers = assembly.assemble(settings, host.engine, host.executor).servers
+    wish = model.Wish(command=("sleep", "1000"))
+    plan = model.Plan(server, "one", "one", wish=wish, disks=(host.disk(volume),))
+    servers.spawn(plan, image_id)
+    try:
+        second = host.disk(host.volume(), "/dev/vdc")
+        servers.attach_disk(server, second)
+        servers.reboot(plan, hard=True, timeout=0)
+        container = host.engine.inspect(servers.get(server).container_id)
+        assert say(host, container, "ls", "/dev/vdb", "/dev/vdc") == "/dev/vdb\n/dev/vdc"
+        servers.detach_disk(server, second)
+        assert host.connected() == {volume: [server]}
+    finally:
+        servers.destroy(server)
     assert host.left() == []
 
 
