@@ -189,6 +189,7 @@ if has acceptance || has contract || has osd || has nova; then needed+=(mariadbd
 if has contract; then needed+=(postgresql); fi
 if has functional; then needed+=(docker-registry sshd); fi
 if has functional || has osd; then needed+=(etcd); fi
+if has servers || has nova; then needed+=(ovs-vswitchd ethtool ebtables); fi
 if has osd; then needed+=(faketime chromium curl systemd-analyze); fi
 if has acceptance || has nova || has bench-smoke; then needed+=(memcached curl); fi
 if has functional || has osd || has acceptance || has bench-smoke; then needed+=(mmdebstrap gcc); fi
