@@ -37,7 +37,9 @@ def check(
             f"The engine knows no runtime {runtime}, only {', '.join(sorted(runtimes))}; add it to "
             "dockerd's runtimes, or correct the option runtime."
         )
-    missing = [f"The engine can't limit {what}." for key, what in LIMITS.items() if not info.get(key)]
+    missing = [
+        f"The engine can't limit {what}." for key, what in LIMITS.items() if not info.get(key)
+    ]
     if not _has(info, "seccomp"):
         missing.append("The engine filters no system calls (seccomp).")
     return missing
