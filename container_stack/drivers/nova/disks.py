@@ -22,6 +22,18 @@ def disks(block_device_info: Any) -> tuple[model.Disk, ...]:
     return tuple(_of_mapping(each) for each in mapping)
 
 
+def refuse_boot(found: Sequence[model.Disk]) -> None:
+    """Refuse a volume to boot from, before an image is looked for that there isn't.
+
+    :raises InvalidRequest: there is one; no other host takes it either.
+    """
+    for each in found:
+        if each.boot:
+            raise exceptions.InvalidRequest(
+                f"Servers boot from images, not from volume {each.id}: boot an image and attach it."
+            )
+
+
 def disk(connection_info: Any, mountpoint: str) -> model.Disk:
     """Return one volume, as it is attached or detached."""
     return _disk(connection_info, mountpoint, boot=False)

@@ -53,6 +53,7 @@ class Plans:
             wanted=parsed.passed_on,
         )
         standing = self.standing(instance, network_info, block_device_info)
+        disks.refuse_boot(standing.disks)
         own = limits.limits(instance)
         # What is made again keeps its wish, as far as its flavor and its image are those yet.
         new = instance.launched_at is None
