@@ -57,10 +57,15 @@ class RootExecutor(executor.Executor):
     """Runs the catalogue's commands at once: this process is root, and there are many of it."""
 
     def run(
-        self, command: commands.Command, *, timeout: float | None = None, **values: str | int
+        self,
+        command: commands.Command,
+        *,
+        timeout: float | None = None,
+        stdin: str | None = None,
+        **values: str | int,
     ) -> str:
         argv = command.argv(self.state_dir, **values)
-        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        done = subprocess.run(argv, input=stdin, capture_output=True, text=True, check=False)
         if done.returncode:
             raise exceptions.CommandFailed(command.name, done.returncode, done.stderr)
         return done.stdout
