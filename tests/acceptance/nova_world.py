@@ -20,8 +20,8 @@ STRICT, LENIENT = "cstest-strict", "cstest-lenient"
 HELLO = "ahoy from the hold"
 _COMMAND = f"echo {HELLO}; trap exit TERM; while true; do sleep 1; done"
 _CHANGES = ("ENV PATH=/bin", f'CMD ["sh", "-c", "{_COMMAND}"]')
-#: MiB of memory, and CPUs, of the flavors.
-SMALL, LARGE, HUGE = (64, 1), (128, 1), (1024**2 * 64, 1)
+#: MiB of memory and GiB of disk of the flavors; the last one is more than a host has.
+SMALL, LARGE, HUGE = (64, 1), (128, 1), (64, 1_000_000)
 #: Bytes; no default of anything, so that it is seen where it must be.
 MTU = 1430
 
@@ -134,8 +134,8 @@ def _foreign(reference: str) -> Iterator[str]:
 
 def _flavors(admin: nova_user.User) -> dict[str, str]:
     made = {}
-    for name, (ram, vcpus) in {"small": SMALL, "large": LARGE, "huge": HUGE}.items():
-        flavor = admin.sdk.compute.create_flavor(name=name, ram=ram, vcpus=vcpus, disk=1)
+    for name, (ram, disk) in {"small": SMALL, "large": LARGE, "huge": HUGE}.items():
+        flavor = admin.sdk.compute.create_flavor(name=name, ram=ram, vcpus=1, disk=disk)
         made[name] = flavor.id
     return made
 

@@ -63,7 +63,7 @@ def test_a_port_that_never_comes_up_fails_the_server_and_all_is_undone(
 
     fault = _failed(hosts, networks=[{"port": port.id}])
 
-    assert "Virtual Interface creation failed" in fault
+    assert "Failed to allocate the network" in fault
     network.delete_port(port.id)
 
 
