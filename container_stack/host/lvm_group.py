@@ -173,7 +173,7 @@ class VolumeGroup:
         :raises Busy: the volume is open.
         """
         with self._translated():
-            return self._executor.run(command, timeout=None, **values)
+            return self._executor.run(command, timeout=None, stdin=None, **values)
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
