@@ -172,6 +172,7 @@ class TestServerLife(ServersTest):
 
     def _changes_its_interfaces(self, server: Any) -> None:
         port = nova_fixtures.NeutronFixture.port_2["id"]
+        self.neutron.create_port({"port": self.neutron.port_2})
         self._attach_interface(server, port)
         assert "192.168.1.30/24" in self.run_in(server, "ip", "-4", "addr")
         self._detach_interface(server, port)
