@@ -32,8 +32,7 @@ def test_parcel_that_ends_early_is_refused(parts, data):
     end = data.draw(strategies.integers(0, len(whole) - 1))
     parcel = parcels.Parcel([whole[:end]])
     with pytest.raises(exceptions.InvalidRequest, match="too early"):
-        for _ in parts:
-            list(parcel.part())
+        _ = [list(parcel.part()) for _ in parts]
 
 
 def test_what_was_never_a_parcel_is_refused_before_it_fills_memory():
