@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Nova's own contract of drivers, over our driver and the real engine."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -61,8 +62,21 @@ class TestDriverContract(test_virt_drivers._VirtDriverTestCase, DockerTest):  # 
             self.connection.power_off(instance)
         connection_info = {"driver_volume_type": "fake", "serial": instance.uuid, "data": {}}
         with pytest.raises(exception.NovaException, match="fake"):
-            self.connection.attach_volume(None, connection_info, instance, "/dev/sda")
-        assert self.connection.detach_volume(None, connection_info, instance, "/dev/sda") is None
+            self.connection.attach_volume(None, connection_info, instance, "/dev/vdb")
+        assert self.connection.detach_volume(None, connection_info, instance, "/dev/vdb") is None
+
+    def test_get_volume_connector(self) -> None:
+        self._tells_an_initiator_where_there_is_one()
+
+    def test_get_volume_connector_storage_ip(self) -> None:
+        self.flags(my_block_storage_ip="192.0.2.77")
+        assert self._tells_an_initiator_where_there_is_one()["ip"] == "192.0.2.77"
+
+    def _tells_an_initiator_where_there_is_one(self) -> Any:
+        told = self.connection.get_volume_connector({"id": "fake", "uuid": "fake"})
+        assert {"ip", "host"} <= told.keys()
+        assert ("initiator" in told) == Path("/etc/iscsi/initiatorname.iscsi").exists()
+        return told
 
     def test_swap_volume(self) -> None:
         self.skipTest("volumes aren't swapped here")
