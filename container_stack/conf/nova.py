@@ -17,8 +17,9 @@ from container_stack.conf import nova_options
 from container_stack.conf.nova_options import OPTS as OPTS
 from container_stack.conf.nova_options import ROOT_DIRECTORY as ROOT_DIRECTORY
 from container_stack.host import containers
-from container_stack.servers import assembly, disks, parameter_values, spec
-from container_stack.servers import policy as server_policy
+from container_stack.servers import assembly, disks, spec
+from container_stack.servers.wishes import parameter_values
+from container_stack.servers.wishes import policy as server_policy
 
 SECTION = "docker"
 GIB = 1024**3

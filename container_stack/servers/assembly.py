@@ -13,18 +13,14 @@ from container_stack.servers import (
     images,
     interfaces,
     lives,
-    move_recovery,
-    moves,
     quotas,
     readiness,
     records,
-    rescue,
-    roots,
     service,
     snapshots,
     spec,
-    states,
 )
+from container_stack.servers.moving import move_recovery, moves, rescue, roots, states
 
 _DEFAULTS, _DISKS = spec.Defaults(), disks.Settings()
 

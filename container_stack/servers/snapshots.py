@@ -18,7 +18,8 @@ from container_stack import exceptions
 from container_stack.host import containers, images, locks
 from container_stack.host.image_archive import bounds, transit
 from container_stack.servers import images as server_images
-from container_stack.servers import lives, model, spec, states
+from container_stack.servers import lives, model, spec
+from container_stack.servers.moving import states
 
 LOG = logging.getLogger(__name__)
 

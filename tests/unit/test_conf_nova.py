@@ -10,7 +10,8 @@ from container_stack import exceptions
 from container_stack.conf import nova as conf
 from container_stack.host import containers
 from container_stack.rootwrap import commands
-from container_stack.servers import policy, spec, user_data
+from container_stack.servers import spec
+from container_stack.servers.wishes import policy, user_data
 
 
 def options(tmp_path: pathlib.Path, text: str = "") -> cfg.ConfigOpts:

@@ -8,7 +8,8 @@ from typing import Any
 
 from container_stack import exceptions
 from container_stack.drivers.nova import disks, limits, metadata, ports
-from container_stack.servers import model, policy, user_data
+from container_stack.servers import model
+from container_stack.servers.wishes import policy, user_data
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

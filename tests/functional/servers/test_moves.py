@@ -11,7 +11,8 @@ import pytest
 
 from container_stack import exceptions
 from container_stack.host import containers, images
-from container_stack.servers import assembly, model, parcels, roots
+from container_stack.servers import assembly, model
+from container_stack.servers.moving import parcels, roots
 
 from . import server_host
 

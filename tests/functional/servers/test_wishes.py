@@ -13,7 +13,8 @@ import pytest
 
 from container_stack import exceptions
 from container_stack.host import containers
-from container_stack.servers import assembly, keys, policy, spec, user_data
+from container_stack.servers import assembly, keys, spec
+from container_stack.servers.wishes import policy, user_data
 
 from .server_host import Host
 

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from container_stack.servers import parameters, policy
+from container_stack.servers.wishes import parameters, policy
 
 DOCS = pathlib.Path(__file__).parents[3] / "doc" / "source"
 

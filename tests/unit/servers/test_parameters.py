@@ -9,7 +9,7 @@ import pytest
 from hypothesis import strategies
 
 from container_stack import exceptions
-from container_stack.servers import parameters
+from container_stack.servers.wishes import parameters
 
 TARGETS = "a path in the container"
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import strategies
 
 from container_stack import exceptions
-from container_stack.servers import parcels
+from container_stack.servers.moving import parcels
 
 PARTS = strategies.lists(strategies.lists(strategies.binary(max_size=50), max_size=5), max_size=4)
 

@@ -7,7 +7,8 @@ import json
 import pytest
 
 from container_stack import exceptions
-from container_stack.servers import model, policy, user_data
+from container_stack.servers import model
+from container_stack.servers.wishes import policy, user_data
 
 GIB = 1024**3
 

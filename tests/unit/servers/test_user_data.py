@@ -13,7 +13,7 @@ import pytest
 from hypothesis import strategies
 
 from container_stack import exceptions
-from container_stack.servers import plain_data, user_data
+from container_stack.servers.wishes import plain_data, user_data
 
 #: Far above what a slow machine needs for any 64 KiB, far below what an attack is worth.
 LONG = 20.0

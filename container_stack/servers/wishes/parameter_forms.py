@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Parameters of a container that may be written in several forms, as lists and as objects.
 
-Readers as in :mod:`container_stack.servers.parameter_values`.
+Readers as in :mod:`container_stack.servers.wishes.parameter_values`.
 """
 
 from collections.abc import Mapping
 
-from container_stack.servers import parameter_values as values
+from container_stack.servers.wishes import parameter_values as values
 
 Volume = tuple[str, str, bool]
 

@@ -15,7 +15,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from container_stack import exceptions
 from container_stack.host import containers, images, locks
-from container_stack.servers import aside, lives, model, parcels, service, states, volumes
+from container_stack.servers import lives, model, service
+from container_stack.servers.moving import aside, parcels, states, volumes
 
 LOG = logging.getLogger(__name__)
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from container_stack import exceptions
 from container_stack.host import locks
-from container_stack.servers import aside, lives, model, roots, service, spec, states
+from container_stack.servers import lives, model, service, spec
+from container_stack.servers.moving import aside, roots, states
 
 LOG = logging.getLogger(__name__)
 

@@ -2,8 +2,8 @@
 """User data: parameters of a container, or something for the server itself.
 
 A tenant may give a server up to 64 KiB of anything. One object in YAML or JSON is what he wants
-of his container: see :mod:`container_stack.servers.parameters`. All else is for programs in the
-server, such as cloud-init, and is only passed on.
+of his container: see :mod:`container_stack.servers.wishes.parameters`. All else is for programs in
+the server, such as cloud-init, and is only passed on.
 
 Heat wraps what a template says into a message of many parts, and calls that one
 ``cfn-userdata``. Source: ``build_userdata`` in ``heat.engine.clients.os.nova``, Heat 27.
@@ -18,7 +18,7 @@ import re
 from collections.abc import Mapping
 
 from container_stack import exceptions
-from container_stack.servers import parameters, plain_data
+from container_stack.servers.wishes import parameters, plain_data
 
 #: Bytes; what Nova's API takes, too.
 MAX_SIZE = 65535

@@ -2,7 +2,8 @@
 """Amounts that tenants choose: no more than their flavor has."""
 
 from container_stack import exceptions
-from container_stack.servers import cpusets, model, parameters
+from container_stack.servers import cpusets, model
+from container_stack.servers.wishes import parameters
 
 #: Weight of a container for which nobody says another.
 USUAL_SHARES = 1024

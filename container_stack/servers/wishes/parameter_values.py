@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Values of a container's parameters: what the Docker API and its Python client take, made plain.
 
-Each reader gets a value as :mod:`container_stack.servers.plain_data` has it (never None), and
-raises ``ValueError`` with what is wanted instead.
+Each reader gets a value as :mod:`container_stack.servers.wishes.plain_data` has it (never None),
+and raises ``ValueError`` with what is wanted instead.
 """
 
 import ipaddress

@@ -8,8 +8,8 @@ import dataclasses
 from collections.abc import Collection, Mapping
 
 from container_stack import exceptions
-from container_stack.servers import (
-    model,
+from container_stack.servers import model
+from container_stack.servers.wishes import (
     parameter_values,
     parameters,
     plain_data,

@@ -12,7 +12,8 @@ import logging
 from collections.abc import Sequence
 
 from container_stack.host import containers, locks
-from container_stack.servers import aside, lives, model, roots, service
+from container_stack.servers import lives, model, service
+from container_stack.servers.moving import aside, roots
 
 LOG = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@
 There are two sets of names, and both may be mixed: those of the Docker API's
 ``POST /containers/create``, version 1.16, with its ``HostConfig``; and those of the arguments of
 its Python client in that time. Nothing is granted here: see
-:mod:`container_stack.servers.policy`.
+:mod:`container_stack.servers.wishes.policy`.
 """
 
 import dataclasses
@@ -13,9 +13,9 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from container_stack import exceptions
-from container_stack.servers import parameter_forms as forms
-from container_stack.servers import parameter_values as values
-from container_stack.servers import plain_data
+from container_stack.servers.wishes import parameter_forms as forms
+from container_stack.servers.wishes import parameter_values as values
+from container_stack.servers.wishes import plain_data
 
 Reader = Callable[[object], Any]
 
