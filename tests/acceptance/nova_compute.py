@@ -3,6 +3,7 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -40,6 +41,12 @@ class Compute:
         """Return the engine's words on a server's containers, or on all of the host's."""
         labels = {"id": server} if server else {}
         return host.containers(self.owner, **labels)
+
+    def images(self) -> set[str]:
+        """Return the references of the images that the engine has for this host."""
+        with host.engine() as client:
+            listed = [tag for each in client.images.list() for tag in each.tags]
+        return {tag for tag in listed if tag.startswith(_images_of(self.owner))}
 
     def restart(self, timeout: float = 180) -> None:
         """Start the service again after its end, and wait until it takes orders."""
@@ -112,7 +119,7 @@ def running(
                 },
             },
         )
-        undo.callback(host.sweep, f"nova-{name}", state)
+        undo.callback(_sweep, f"nova-{name}", state)
         argv = [str(_PROGRAM), f"--config-file={cloud.config}"]
         argv += [f"--config-file={home}/compute.conf"]
         service = process.Process(
@@ -128,3 +135,18 @@ def running(
         left = [str(each["Name"]) for each in made.containers()]
         left += host.mounts(state)
         assert not left, f"Left behind: {', '.join(left)}"
+
+
+def _images_of(owner: str) -> str:
+    """Return how the engine's names of a host's images begin."""
+    return f"cs-server-image-{hashlib.sha256(owner.encode()).hexdigest()[:12]}/"
+
+
+def _sweep(owner: str, state: Path) -> None:
+    host.sweep(owner, state)
+    with host.engine() as client:
+        # What is cached for servers to come stays by design.
+        for image in client.images.list():
+            for tag in image.tags:
+                if tag.startswith(_images_of(owner)):
+                    client.images.remove(tag)

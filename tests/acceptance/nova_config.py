@@ -138,6 +138,8 @@ def heat(backing: Backing) -> manila.Sections:
         "DEFAULT": {
             "transport_url": backing.broker,
             "num_engine_workers": 1,
+            # What is refused once is refused again.
+            "action_retry_limit": 0,
             "heat_metadata_server_url": backing.url("heat"),
             "plugin_dirs": "",
         },

@@ -129,7 +129,7 @@ def test_a_snapshot_starts_with_what_the_server_had_written(hosts: nova_world.Wo
         with hosts.server(
             "reader", image=image.id, user_data=reading, availability_zone=zone
         ) as server:
-            assert _console(hosts, server.id) == "calm sea\n"
+            assert _console(hosts, server.id) == "calm sea"
     sdk.image.delete_image(image.id)
 
 
@@ -170,7 +170,7 @@ def test_the_serial_console_is_a_shell(hosts: nova_world.World) -> None:
 def test_user_data_that_is_no_document_reaches_the_server(hosts: nova_world.World) -> None:
     script = "#!/bin/sh\necho hello\n"
     with hosts.server("scripted", user_data=_encoded(script)) as server:
-        assert _console(hosts, server.id) == f"{nova_world.HELLO}\n"
+        assert _console(hosts, server.id) == nova_world.HELLO
         [container] = hosts.strict.containers(server.id)
         drive = f"{spec.CONFIG_DRIVE}/openstack/latest"
         assert nova_inside.run(container, "cat", f"{drive}/user_data") == script
@@ -190,7 +190,7 @@ def _encoded(text: str) -> str:
 def _console(hosts: nova_world.World, server: str) -> str:
     def look() -> str:
         said: str = hosts.user.sdk.compute.get_server_console_output(server)["output"]
-        return said
+        return said.strip()
 
     return process.wait_for("words on the console", look)
 
