@@ -38,12 +38,14 @@ def install(directory: Path) -> None:
 def firewall() -> Iterator[None]:
     """Take what a host with ``accept_forwarding`` inserts out of the firewall again."""
     before = {program: _rules(program) for program in ("iptables", "ip6tables")}
-    yield
-    for program, known in before.items():
-        for rule in _rules(program) - known:
-            if "csb+" in rule:
-                words = rule.replace("-A", "-D", 1).split()
-                subprocess.run([program, "--wait", *words], check=True)
+    try:
+        yield
+    finally:
+        for program, known in before.items():
+            for rule in _rules(program) - known:
+                if "csb+" in rule:
+                    words = rule.replace("-A", "-D", 1).split()
+                    subprocess.run([program, "--wait", *words], check=True)
 
 
 def _rules(program: str) -> set[str]:

@@ -111,8 +111,9 @@ def _image() -> Iterator[str]:
     with contextlib.closing(engine):
         library = images.Images(engine)
         library.import_tar(io.BytesIO(busybox.root_file_system()), reference, _CHANGES)
-        yield reference
-        with contextlib.suppress(Exception):
+        try:
+            yield reference
+        finally:
             library.remove(reference)
 
 
@@ -128,8 +129,10 @@ def _foreign(reference: str) -> Iterator[str]:
             network_mode="none",
             detach=True,
         )
-        yield str(made.id)
-        made.remove(force=True)
+        try:
+            yield str(made.id)
+        finally:
+            made.remove(force=True)
 
 
 def _flavors(admin: nova_user.User) -> dict[str, str]:
