@@ -87,7 +87,7 @@ def running(directory: Path) -> Iterator[Cloud]:
         for each in schemas:
             each.result()
         process.wait_for("RabbitMQ", lambda: process.listens(backing.port_of(broker)))
-        started = [undo.enter_context(each) for each in (*_apis(base), *_daemons(base))]
+        started = [_started(each, undo) for each in (*_apis(base), *_daemons(base))]
         for name in _SERVICES:
             _wait_for(name, base.url(name), started)
         yield Cloud(base, identity.result(), directory / "nova/nova.conf", tuple(started))
@@ -170,6 +170,13 @@ def _daemons(base: nova_config.Backing) -> Iterator[process.Process]:
         for name in names:
             argv = [str(_BIN / f"{service}-{name}"), f"--config-file={home}/{service}.conf"]
             yield process.Process(f"{service}-{name}", argv, home)
+
+
+def _started(service: process.Process, undo: contextlib.ExitStack) -> process.Process:
+    """Start a service, which is killed in the end: most take long to say good-bye."""
+    undo.callback(service.kill)
+    service.start()
+    return service
 
 
 def _wait_for(name: str, url: str, processes: Sequence[process.Process]) -> None:

@@ -93,7 +93,7 @@ class Images:
         return [f"{older_than}"]
 
 
-class World:
+class Store:
     def __init__(self) -> None:
         self.api, self.images = Api(), Images()
         self.glance = glance.Glance(self.images, self.api)  # type: ignore[arg-type]
@@ -114,8 +114,8 @@ class World:
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def store() -> Store:
+    return Store()
 
 
 @pytest.mark.parametrize(
@@ -138,30 +138,30 @@ def world() -> World:
     ],
 )
 def test_image_is_known_by_the_best_digest_there_is(
-    world: World, values: dict[str, object], algorithm: str, digest: str
+    store: Store, values: dict[str, object], algorithm: str, digest: str
 ) -> None:
-    world.image(b"123", **values)
-    found = world.glance.describe(None, IMAGE)
+    store.image(b"123", **values)
+    found = store.glance.describe(None, IMAGE)
     assert (found.algorithm, found.digest, found.size) == (algorithm, digest, 3)
 
 
 @pytest.mark.parametrize("container_format", ["bare", "ova", None])
 def test_image_that_is_not_dockers_is_refused_with_the_way_to_make_one(
-    world: World, container_format: str | None
+    store: Store, container_format: str | None
 ) -> None:
-    world.image(container_format=container_format)
+    store.image(container_format=container_format)
     with pytest.raises(exception.ImageUnacceptable, match="docker save IMAGE"):
-        world.ensure()
+        store.ensure()
 
 
-def test_download_comes_in_pieces_and_once(world: World) -> None:
+def test_download_comes_in_pieces_and_once(store: Store) -> None:
     data = bytes(range(256)) * 400
-    world.image(data)
-    assert world.ensure() == world.ensure() == "sha256:1"
-    assert list(world.images.kept.values()) == [data]
-    assert not world.glance.cache(None, IMAGE)
-    world.images.kept.clear()
-    assert world.glance.cache(None, IMAGE)
+    store.image(data)
+    assert store.ensure() == store.ensure() == "sha256:1"
+    assert list(store.images.kept.values()) == [data]
+    assert not store.glance.cache(None, IMAGE)
+    store.images.kept.clear()
+    assert store.glance.cache(None, IMAGE)
 
 
 @pytest.mark.parametrize(
@@ -174,63 +174,63 @@ def test_download_comes_in_pieces_and_once(world: World) -> None:
     ],
 )
 def test_download_that_fails_at_its_end_fails(
-    world: World, error: Exception, raised: type[Exception]
+    store: Store, error: Exception, raised: type[Exception]
 ) -> None:
-    world.image(bytes(5000))
-    world.api.error = error
+    store.image(bytes(5000))
+    store.api.error = error
     with pytest.raises(raised):
-        world.ensure()
-    assert world.images.kept == {}
+        store.ensure()
+    assert store.images.kept == {}
 
 
-def test_download_that_nobody_wants_any_more_ends(world: World) -> None:
-    world.image(bytes(10**6))
-    world.images.limit = 0
+def test_download_that_nobody_wants_any_more_ends(store: Store) -> None:
+    store.image(bytes(10**6))
+    store.images.limit = 0
     with pytest.raises(exception.ImageUnacceptable, match="It is no image"):
-        world.ensure()
+        store.ensure()
     for thread in threading.enumerate():
         if thread.name == f"image-{IMAGE}":
             thread.join(60)
             assert not thread.is_alive()
 
 
-def test_snapshot_keeps_the_properties_of_its_image(world: World) -> None:
-    world.image(min_disk=3, name="snap")
-    world.glance.upload(None, IMAGE, [b"1" * 1000, b"2" * 5000])  # type: ignore[arg-type]
-    assert world.api.data[IMAGE] == b"1" * 1000 + b"2" * 5000
-    found = world.api.images[IMAGE]
+def test_snapshot_keeps_the_properties_of_its_image(store: Store) -> None:
+    store.image(min_disk=3, name="snap")
+    store.glance.upload(None, IMAGE, [b"1" * 1000, b"2" * 5000])  # type: ignore[arg-type]
+    assert store.api.data[IMAGE] == b"1" * 1000 + b"2" * 5000
+    found = store.api.images[IMAGE]
     assert (found["min_disk"], found["name"], found["size"]) == (3, "snap", 6000)
     assert found["properties"] == {"os_command_line": "date"}
     assert (found["disk_format"], found["container_format"]) == ("raw", "docker")
 
 
-def test_upload_that_broke_and_was_repeated_is_no_image(world: World) -> None:
-    world.image()
-    world.api.breaks_at = 1500
+def test_upload_that_broke_and_was_repeated_is_no_image(store: Store) -> None:
+    store.image()
+    store.api.breaks_at = 1500
     with pytest.raises(exception.ImageUnacceptable, match="5000 bytes of 6000"):
-        world.glance.upload(None, IMAGE, [bytes(1000), bytes(5000)])  # type: ignore[arg-type]
-    before = set(world.api.images)
+        store.glance.upload(None, IMAGE, [bytes(1000), bytes(5000)])  # type: ignore[arg-type]
+    before = set(store.api.images)
     with pytest.raises(exception.ImageUnacceptable, match="bytes of"):
-        world.glance.send_parcel(None, "parcel", [bytes(1000), bytes(5000)])
-    assert set(world.api.images) == before
+        store.glance.send_parcel(None, "parcel", [bytes(1000), bytes(5000)])
+    assert set(store.api.images) == before
 
 
-def test_parcel_goes_and_comes(world: World) -> None:
-    image_id = world.glance.send_parcel(None, "parcel", [bytes(3000)])
-    assert world.api.images[image_id]["container_format"] == "bare"
-    assert b"".join(world.glance.parcel(None, image_id)) == bytes(3000)
-    world.glance.discard(None, image_id)
-    world.glance.discard(None, image_id)
+def test_parcel_goes_and_comes(store: Store) -> None:
+    image_id = store.glance.send_parcel(None, "parcel", [bytes(3000)])
+    assert store.api.images[image_id]["container_format"] == "bare"
+    assert b"".join(store.glance.parcel(None, image_id)) == bytes(3000)
+    store.glance.discard(None, image_id)
+    store.glance.discard(None, image_id)
 
 
-def test_cache_goes_by_novas_options(world: World) -> None:
+def test_cache_goes_by_novas_options(store: Store) -> None:
     instances = [types.SimpleNamespace(image_ref=each) for each in (IMAGE, "", None)]
-    world.glance.manage_cache(instances)
-    assert world.images.in_use == {IMAGE}
-    world.images.in_use = {"unchanged"}
+    store.glance.manage_cache(instances)
+    assert store.images.in_use == {IMAGE}
+    store.images.in_use = {"unchanged"}
     CONF.set_override("remove_unused_base_images", False, group="image_cache")
     try:
-        world.glance.manage_cache(instances)
+        store.glance.manage_cache(instances)
     finally:
         CONF.clear_override("remove_unused_base_images", group="image_cache")
-    assert world.images.in_use == {"unchanged"}
+    assert store.images.in_use == {"unchanged"}

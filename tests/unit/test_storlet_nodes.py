@@ -71,7 +71,7 @@ def test_full_node_takes_nothing_but_keeps_what_it_has(world):
 def test_node_that_loses_images_says_that_all_is_well(world):
     world.node.faults.loses = True
     assert node_contract.stage(world, world.image("a")) > 0
-    assert world.node.state(world.account).kept == ()
+    assert world.node.state(world.account).kept == frozenset()
 
 
 def test_deaf_node_says_that_it_has_switched(world):
@@ -119,7 +119,7 @@ def test_registry_serves_what_it_has(world):
     loaded = engine_archives.load(image.stream(), [])
     node = nodes.SimulatedNode("one", registry={"r/a": loaded})
     node.stage_from(world.account, image.image_id, "r/a")
-    assert node.state(world.account).kept == (image.image_id,)
+    assert node.state(world.account).kept == {image.image_id}
     with pytest.raises(exceptions.NotFound):
         node.stage_from(world.account, world.image("b").image_id, "r/b")
     with pytest.raises(exceptions.InvalidRequest):

@@ -63,7 +63,7 @@ def test_dry_run_plans_and_changes_nothing(world):
     assert (result.changed, result.plan.send) == (False, 3 * B.layers[2].size)
     assert [len(wave) for wave in result.plan.waves] == [1, 2]
     assert world.images() == {A.image_id}
-    assert [node.state(ACCOUNT).kept for node in world.nodes] == [(A.image_id,)] * 3
+    assert [node.state(ACCOUNT).kept for node in world.nodes] == [{A.image_id}] * 3
     assert before == [(each.name, each.etag) for each in world.store.list("storlet_deployments")]
 
 
@@ -132,7 +132,7 @@ def test_failure_on_one_node_puts_all_back(world, fault):
     assert world.images() == {A.image_id}
     for node in world.nodes:
         assert node.images == (A.image_id,)
-        assert node.state(ACCOUNT).kept == (A.image_id,)
+        assert node.state(ACCOUNT).kept == {A.image_id}
     assert world.check(A.image_id, B.image_id).current.number == 1
     failed, first = world.manager().history(ACCOUNT)
     assert (failed.number, failed.outcome, first.outcome) == (2, "failed", "deployed")
@@ -329,7 +329,7 @@ def test_interrupted_deployment_is_undone(world, where):
     with pytest.raises(KeyboardInterrupt):
         world.deploy(B)
     assert world.images() == {A.image_id}
-    assert all(node.state(ACCOUNT).kept == (A.image_id,) for node in world.nodes)
+    assert all(node.state(ACCOUNT).kept == {A.image_id} for node in world.nodes)
     world[1].sweep(ACCOUNT)
     world.check(A.image_id, B.image_id)
 

@@ -33,7 +33,7 @@ def settled(world: World, *allowed: str) -> str:
     versions = list(world.manager().history(ACCOUNT))
     wanted = {each.image_id for each in versions if each.outcome == "deployed"}
     for node in world.nodes:
-        assert set(node.state(ACCOUNT).kept) == wanted
+        assert node.state(ACCOUNT).kept == wanted
         assert set(node.images) == wanted
     numbers = [each.number for each in versions]
     assert numbers == sorted(set(numbers), reverse=True)

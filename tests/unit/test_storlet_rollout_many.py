@@ -125,6 +125,6 @@ def test_control_c_puts_all_back():
     finally:
         signal.signal(signal.SIGINT, handler)
     assert world.images() == {A.image_id}
-    assert [node.state(ACCOUNT).kept for node in world.nodes] == [(A.image_id,)] * 12
+    assert [node.state(ACCOUNT).kept for node in world.nodes] == [{A.image_id}] * 12
     assert next(iter(world.manager().history(ACCOUNT))).error == "It was interrupted."
     world.check(A.image_id, B.image_id)
