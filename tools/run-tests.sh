@@ -82,7 +82,8 @@ run_pytest() {
         echo "$2: nothing yet"
         return
     fi
-    local options=(-q -p no:cacheprovider --durations=5 --junitxml="$WORK/reports/$1.xml")
+    # A run is the same every time; who calls pytest himself tries other examples of hypothesis's.
+    local options=(-q -p no:cacheprovider --hypothesis-profile=ci --durations=5 --junitxml="$WORK/reports/$1.xml")
     if [ -n "${WRAPPER:-}" ]; then
         "$WRAPPER" "$VENV/bin/pytest" "${options[@]}" "${@:2}"
         return

@@ -223,6 +223,7 @@ def test_extended_attributes_are_told() -> None:
         pytest.param(block(b"L", size=2) + padded(b"a\0") + pax() + block(), id="both forms"),
         pytest.param(pax(record(b"path", b"x")), id="extension of nothing"),
         pytest.param(block(b"L", size=2**20 + 1) + bytes(2**20 + 512) + block(), id="long name"),
+        pytest.param(block(b"L", size=9) + b"unfinishe" + bytes(503) + block(), id="unended name"),
         pytest.param(pax(record(b"path", b"n" * 4096)) + block(), id="longer than any path"),
         pytest.param(block() + bytes(512) + block(), id="goes on after its end"),
     ],

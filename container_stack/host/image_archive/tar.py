@@ -158,6 +158,9 @@ def headers(source: Readable, start: int, end: int) -> Iterator[Header]:
             if offset + size > end:
                 raise cut_off(offset + size)
             extensions[fields.type] = source.read(offset, size)
+            if fields.type != _PAX and not extensions[fields.type].endswith(b"\0"):
+                # Some readers would look for its end in what follows.
+                raise fields.bad("extended by a name without an end")
         else:
             header = _header(fields, extensions, offset)
             size = header.size
