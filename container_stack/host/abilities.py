@@ -163,6 +163,7 @@ PACKAGES: Mapping[str, str] = {
     "nsenter": "util-linux",
     "ovs-vsctl": "openvswitch-switch",
     "resize2fs": "e2fsprogs",
+    "sysctl": "procps",
     "umount": "mount",
     "wipefs": "util-linux",
     "xfs_growfs": "xfsprogs",

@@ -9,7 +9,7 @@ from container_stack.host import abilities
 from container_stack.rootwrap import commands, config
 
 #: Programs whose Debian package has the program's name.
-SAME_NAME = {"mount"}
+SAME_NAME = {"ebtables", "iptables", "mount"}
 
 
 def test_the_boot_id_stays_while_the_host_runs():

@@ -74,8 +74,8 @@ def test_installed_files_can_be_read_by_all_and_written_by_their_owner(tmp_path)
 
 
 def test_an_unknown_driver_is_refused_by_name_and_nothing_is_written(tmp_path):
-    with pytest.raises(exceptions.InvalidRequest, match=r"'nova'.*manila"):
-        config.install(tmp_path / "etc", ["nova"])
+    with pytest.raises(exceptions.InvalidRequest, match=r"'cinder'.*manila"):
+        config.install(tmp_path / "etc", ["cinder"])
     assert not (tmp_path / "etc").exists()
 
 
