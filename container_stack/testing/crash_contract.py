@@ -21,8 +21,19 @@ STEP = 16 * MIB
 class CrashContract(storage_world.StorageFixtures):
     """What every storage backend must survive."""
 
+    #: Each how many-th step is the one to be killed at; more where steps take long.
+    EVERY = 1
+
+    def kills(self, world: World, action: Action, *, recover: bool = True) -> Iterator[int]:
+        """Yield the kills of an action, each already recovered from."""
+        runner = world.pool.executor
+        for step in kill_steps.kills(runner, lambda: action(world.again()), every=self.EVERY):
+            if recover:
+                world.again().recover()
+            yield step
+
     def test_killed_create_leaves_a_volume_or_nothing(self, world: World) -> None:
-        for _step in kills(world, lambda s: s.create("one", SMALL, owner="me")):
+        for _step in self.kills(world, lambda s: s.create("one", SMALL, owner="me")):
             if _present(world, "one"):
                 assert world.room("one") > 0
                 world.storage.delete("one")
@@ -31,7 +42,7 @@ class CrashContract(storage_world.StorageFixtures):
             world.storage.delete("one")
 
     def test_create_needs_no_recovery_after_a_killed_one(self, world: World) -> None:
-        for _step in kills(world, lambda s: s.create("one", SMALL, owner="me"), recover=False):
+        for _step in self.kills(world, lambda s: s.create("one", SMALL, owner="me"), recover=False):
             if not _present(world, "one"):
                 world.storage.create("one", SMALL, owner="me")
             world.write("one", "kept")
@@ -40,7 +51,7 @@ class CrashContract(storage_world.StorageFixtures):
     def test_killed_delete_leaves_a_volume_or_nothing(self, world: World) -> None:
         world.storage.create("one", SMALL, owner="me")
         world.write("one", "kept")
-        for _step in kills(world, lambda s: s.delete("one")):
+        for _step in self.kills(world, lambda s: s.delete("one")):
             if _present(world, "one"):
                 assert world.read("one") == "kept"
             else:
@@ -51,7 +62,7 @@ class CrashContract(storage_world.StorageFixtures):
     def test_killed_grow_leaves_the_old_or_the_new_size(self, world: World) -> None:
         old = world.storage.create("one", SMALL, owner="me").size
         room = world.room("one")
-        for step in kills(world, lambda s: s.grow("one", s.get("one").size + STEP)):
+        for step in self.kills(world, lambda s: s.grow("one", s.get("one").size + STEP)):
             world.write("one", f"{step}")
             assert world.storage.get("one").size in (old, old + STEP)
             assert (world.storage.get("one").size > old) == (world.room("one") > room)
@@ -65,7 +76,7 @@ class CrashContract(storage_world.StorageFixtures):
         if kind not in world.storage.capabilities.shrink:
             return
         world.write("one", "kept")
-        for _step in kills(world, lambda s: s.shrink("one", SMALL)):
+        for _step in self.kills(world, lambda s: s.shrink("one", SMALL)):
             assert (world.storage.get("one").size >= LARGE) == (world.room("one") > SMALL)
             world.storage.grow("one", LARGE)
             assert world.read("one") == "kept"
@@ -74,7 +85,7 @@ class CrashContract(storage_world.StorageFixtures):
         world.storage.create("one", SMALL, owner="me")
         with world.mounted("one") as path:
             (path / "text").write_text("before", encoding="utf-8")
-            for step in kills(world, lambda s: s.snapshot("one", "then")):
+            for step in self.kills(world, lambda s: s.snapshot("one", "then")):
                 kill_steps.write_within(path / "text", f"after {step}")
                 if world.storage.list_snapshots():
                     world.storage.clone("then", "two", owner="me")
@@ -87,7 +98,7 @@ class CrashContract(storage_world.StorageFixtures):
         world.storage.create("one", SMALL, owner="me")
         world.write("one", "kept")
         world.storage.snapshot("one", "then")
-        for _step in kills(world, lambda s: s.clone("then", "two", size=LARGE, owner="me")):
+        for _step in self.kills(world, lambda s: s.clone("then", "two", size=LARGE, owner="me")):
             if _present(world, "two"):
                 assert world.read("two") == "kept"
                 assert world.room("two") > SMALL
@@ -99,7 +110,7 @@ class CrashContract(storage_world.StorageFixtures):
         world.write("one", "before")
         world.storage.snapshot("one", "then")
         world.write("one", "after")
-        for _step in kills(world, lambda s: s.restore("then")):
+        for _step in self.kills(world, lambda s: s.restore("then")):
             assert world.read("one") in ("before", "after")
             assert [snapshot.id for snapshot in world.storage.list_snapshots()] == ["then"]
             world.storage.restore("then")
@@ -110,7 +121,7 @@ class CrashContract(storage_world.StorageFixtures):
     def test_killed_deletion_of_a_snapshot_leaves_it_or_nothing(self, world: World) -> None:
         world.storage.create("one", SMALL, owner="me")
         world.storage.snapshot("one", "then")
-        for _step in kills(world, lambda s: s.delete_snapshot("then")):
+        for _step in self.kills(world, lambda s: s.delete_snapshot("then")):
             if not world.storage.list_snapshots():
                 world.storage.snapshot("one", "then")
 
@@ -126,14 +137,6 @@ class CrashContract(storage_world.StorageFixtures):
             else:
                 assert step > 1
                 return
-
-
-def kills(world: World, action: Action, *, recover: bool = True) -> Iterator[int]:
-    """Yield the kills of an action, each already recovered from."""
-    for step in kill_steps.kills(world.pool.executor, lambda: action(world.again())):
-        if recover:
-            world.again().recover()
-        yield step
 
 
 def _present(world: World, volume_id: str) -> bool:
