@@ -157,10 +157,7 @@ def headers(source: Readable, start: int, end: int) -> Iterator[Header]:
                 raise fields.bad("extended without end")
             if offset + size > end:
                 raise cut_off(offset + size)
-            extensions[fields.type] = source.read(offset, size)
-            if fields.type != _PAX and not extensions[fields.type].endswith(b"\0"):
-                # Some readers would look for its end in what follows.
-                raise fields.bad("extended by a name without an end")
+            extensions[fields.type] = _extension(fields, source.read(offset, size))
         else:
             header = _header(fields, extensions, offset)
             size = header.size
@@ -169,6 +166,13 @@ def headers(source: Readable, start: int, end: int) -> Iterator[Header]:
                 raise cut_off(offset + size)
             yield header
         offset += -(-size // BLOCK) * BLOCK
+
+
+def _extension(fields: "_Fields", data: bytes) -> bytes:
+    if fields.type != _PAX and not data.endswith(b"\0"):
+        # Some readers would look for its end in what follows.
+        raise fields.bad("extended by a name without an end")
+    return data
 
 
 def _check_end(source: Readable, offset: int, end: int, extensions: Mapping[bytes, bytes]) -> None:
