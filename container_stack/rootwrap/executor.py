@@ -194,12 +194,17 @@ class _Client(rootwrap_client.Client):
             if self._initialized and self._finalize is not None and process is not None:
                 self._finalize()
                 self._initialized = False
+                # Its end of the connection goes with the last reference.
+                self._manager = self._proxy = None
                 if process.stdin is not None:
                     process.stdin.close()
                 try:
                     process.wait(10)
                 except subprocess.TimeoutExpired:
                     LOG.warning("The root helper, process %d, doesn't end.", process.pid)
+                for pipe in (process.stdout, process.stderr):
+                    if pipe is not None:
+                        pipe.close()
 
     def _kill(self) -> None:
         with self._guard:

@@ -169,6 +169,16 @@ def test_a_program_that_is_not_installed_is_told_by_name(lab, run):
         run.run(command, file=lab.file("a"))
 
 
+def test_who_has_closed_an_executor_holds_nothing_of_it_open(lab):
+    for _turn in range(3):
+        before = os.listdir("/proc/self/fd")
+        run = lab.executor()
+        run.run(WORK, file=lab.file("a"), milliseconds=1)
+        assert len(os.listdir("/proc/self/fd")) > len(before)
+        run.close()
+        assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
 def test_privsep_helper_is_admitted_by_no_filter_of_ours(lab):
     client = executor._Client(tuple(lab.helper.split()))
     assert client.execute(["privsep-helper", "--help"])[0] == 99

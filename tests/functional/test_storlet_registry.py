@@ -96,7 +96,7 @@ def test_a_node_gets_by_digest_what_was_pushed_and_keeps_no_other_name(
 
     node.stage_from(account, image.image_id, pushed)
 
-    assert node.state(account).kept == (image.image_id,)
+    assert node.state(account).kept == {image.image_id}
     found = engine_images.find(image.image_id)
     assert [tag for tag in found.tags if registry in tag] == []
 
@@ -106,7 +106,7 @@ def test_what_a_registry_has_instead_is_not_kept(registry, engine, account, imag
     other = f"sha256:{'0' * 64}"
     with pytest.raises(exceptions.InvalidRequest, match="not"):
         node.stage_from(account, other, pushed)
-    assert node.state(account).kept == ()
+    assert node.state(account).kept == frozenset()
 
 
 def test_a_registry_that_is_down_leaves_nothing_behind(engine, account, image):
