@@ -46,7 +46,7 @@ install_into() {
     local site=$1/usr/local/lib/python3.11/dist-packages script
     # pip builds where the source is: not in the checkout.
     mkdir "$work/source"
-    tar -C "$SOURCE" -c container_stack etc setup.cfg pyproject.toml README.rst LICENSE | tar -C "$work/source" -x
+    tar -C "$SOURCE" -c container_stack nova_shim etc setup.py setup.cfg pyproject.toml README.rst LICENSE | tar -C "$work/source" -x
     "$PYTHON" -m pip wheel --quiet --no-deps --wheel-dir "$work/wheels" "$work/source"
     "$PYTHON" -m pip install --quiet --target "$site" --python-version 3.11 --only-binary=:all: \
         "$(echo "$work"/wheels/*.whl)[osd,aws,etcd,mysql,postgresql]"
