@@ -97,7 +97,7 @@ class TestThickSnapshots(_Thick, snapshot_contract.SnapshotContract):
 
 
 class TestThickCrashes(_Thick, crash_contract.CrashContract):
-    EVERY = 2  # a step takes seconds here
+    EVERY = 3  # a step takes seconds here
 
 
 class TestThin(_Thin, storage_contract.StorageContract):
@@ -128,4 +128,4 @@ class TestThinSnapshots(_Thin, snapshot_contract.SnapshotContract):
 
 
 class TestThinCrashes(_Thin, crash_contract.CrashContract):
-    EVERY = 2
+    EVERY = 3
