@@ -82,8 +82,9 @@ run_pytest() {
         echo "$2: nothing yet"
         return
     fi
+    # No test takes 20 minutes: one that waits in vain fails, and the others still run.
     # A run is the same every time; who calls pytest himself tries other examples of hypothesis's.
-    local options=(-q -p no:cacheprovider --hypothesis-profile=ci --durations=5 --junitxml="$WORK/reports/$1.xml")
+    local options=(-q -p no:cacheprovider --hypothesis-profile=ci --timeout=1200 --durations=5 --junitxml="$WORK/reports/$1.xml")
     if [ -n "${WRAPPER:-}" ]; then
         "$WRAPPER" "$VENV/bin/pytest" "${options[@]}" "${@:2}"
         return

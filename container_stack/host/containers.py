@@ -7,7 +7,6 @@ No privilege of this process is used: whoever may open the engine's socket is as
 import builtins
 import contextlib
 import logging
-import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -336,9 +335,7 @@ class Engine(engine_networks.Surroundings):
 
         :raises NotFound: the container or the path is missing.
         """
-        with self._connection.use() as client:
-            chunks, _ = client.get_archive(container, path)
-            yield from chunks
+        yield from self._connection.chunks(lambda client: client.get_archive(container, path)[0])
 
     def events(
         self, labels: Labels | None = None, since: float | None = None
@@ -349,8 +346,7 @@ class Engine(engine_networks.Surroundings):
             that very time comes again.
         """
         filters = {**engine_json.label_filter(labels or {}), "type": ["container"]}
-        # Rounded down, so that nothing is lost.
-        start = None if since is None else f"{math.floor(since * 1e6) / 1e6:.6f}"
+        start = None if since is None else engine_json.since(since)
         with self._connection.use() as client:
             return engine_events.Events(
                 self._connection.url, client.events(start, None, filters, decode=True)

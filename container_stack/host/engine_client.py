@@ -10,7 +10,7 @@ import os
 import ssl
 import threading
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import docker
@@ -77,6 +77,18 @@ class Connection:
         finally:
             _PATIENCE.reset(token)
 
+    def chunks(
+        self, ask: Callable[[Any], Iterator[bytes]], patience: float | None = None
+    ) -> Iterator[bytes]:
+        """Yield what the engine answers in pieces; any thread may go on reading, or leave off.
+
+        :param ask: is called with the :class:`Client` and returns the pieces.
+        """
+        with self.use(patience) as client:
+            pieces = ask(client)
+        with translated(self.url):
+            yield from pieces
+
     def close(self) -> None:
         """Close the idle connections; the next use opens new ones."""
         client = self._clients.pop(os.getpid(), None)
@@ -139,10 +151,10 @@ class Client(_APIClient):  # type: ignore[misc]
         return tuple(int(part) for part in self.api_version.split("."))
 
     def save_images(self, names: list[str], chunk_size: int) -> Iterator[bytes]:
-        """Yield a tar archive of several images; the SDK itself can save only one."""
-        with self._get(self._url("/images/get"), params={"names": names}, stream=True) as answer:
-            self._raise_for_status(answer)
-            yield from answer.iter_content(chunk_size)
+        """Return a tar archive of several images; the SDK itself can save only one."""
+        answer = self._get(self._url("/images/get"), params={"names": names}, stream=True)
+        self._raise_for_status(answer)
+        return _pieces(answer, chunk_size)
 
     def update_limits(self, container: str, limits: dict[str, Any]) -> None:
         """Change a container's limits; the SDK itself knows some of them only."""
@@ -160,6 +172,11 @@ class Client(_APIClient):  # type: ignore[misc]
     def _set_request_timeout(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         kwargs.setdefault("timeout", _PATIENCE.get() or self.timeout)
         return kwargs
+
+
+def _pieces(answer: requests.Response, chunk_size: int) -> Iterator[bytes]:
+    with answer:
+        yield from answer.iter_content(chunk_size)
 
 
 class _UnixAdapter(docker.transport.UnixHTTPAdapter):

@@ -115,6 +115,15 @@ def event(data: Mapping[str, Any]) -> model.Event:
     )
 
 
+def since(time: float) -> str:
+    """Return what GET /events is told so that an event of this time comes, too.
+
+    A microsecond less: of an :class:`Event`'s nanoseconds a float keeps steps of 238, and may be
+    later than the engine's own time.
+    """
+    return f"{time - 1e-6:.6f}"
+
+
 def network_config(
     name: str,
     subnets: Sequence[model.Subnet],

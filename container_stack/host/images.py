@@ -158,8 +158,9 @@ class Images:
         if not references:
             raise exceptions.InvalidRequest("There are no images to save; name some.")
         try:
-            with self._connection.use(PATIENCE) as client:
-                yield from client.save_images(list(references), CHUNK)
+            yield from self._connection.chunks(
+                lambda client: client.save_images(list(references), CHUNK), PATIENCE
+            )
         except exceptions.NotFound as exc:
             raise exceptions.NotFound(f"Can't save {', '.join(references)}: {exc}") from exc
 

@@ -68,7 +68,7 @@ class _Copy:
                     self._links[found.st_ino] = "/".join(path)
         else:
             if stat.S_ISLNK(found.st_mode):
-                os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=target)
+                os.symlink(_goal(source, name), name, dir_fd=target)
             else:
                 os.mknod(name, found.st_mode, found.st_rdev, dir_fd=target)
             os.chown(name, found.st_uid, found.st_gid, dir_fd=target, follow_symlinks=False)
@@ -92,6 +92,16 @@ class _Copy:
         with _closing(file), _closing(made := os.open(name, _WRITE, 0o600, dir_fd=target)):
             _content(file, made, found.st_size)
             _say(file, made)
+
+
+def _goal(directory: int, name: str) -> str:
+    """Return what a link says."""
+    try:
+        return os.readlink(name, dir_fd=directory)
+    except OSError as exc:
+        if exc.errno == errno.EINVAL:  # somebody has just exchanged it
+            raise FileNotFoundError(errno.ENOENT, "no link any more", name) from exc
+        raise
 
 
 def _content(source: int, target: int, size: int) -> None:

@@ -3,6 +3,7 @@
 
 import os
 import pathlib
+import re
 import shutil
 import tempfile
 import time
@@ -26,6 +27,9 @@ OPTIONS = {
     "restart_linux_container_timeout": "20",
 }
 GROWTH = 200 * 1024**2
+
+#: The tag and the sandbox of one; other tests of a run have names that begin alike.
+_OF_A_VERIFICATION = re.compile(r"cs-[0-9a-f]{12}(:|_|$)")
 
 Build = Callable[..., pathlib.Path]
 Make = Callable[..., verify.Verifier]
@@ -94,7 +98,7 @@ def leftovers(engine: containers.Engine) -> list[str]:
     with engine.connection.use() as client:
         tags = [tag for each in client.images() for tag in each["RepoTags"] or ()]
     names = [each.name for each in engine.list()]
-    return [each for each in (*tags, *names) if each.startswith("cs-")]
+    return [each for each in (*tags, *names) if _OF_A_VERIFICATION.match(each)]
 
 
 def states(found: report.Report) -> dict[int, report.State]:

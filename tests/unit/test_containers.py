@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the engine of one machine can't show: other versions, rare errors, odd cuts."""
 
+import decimal
 import os
 import threading
 
 import docker.errors
+import hypothesis
 import pytest
 import requests
+from hypothesis import strategies
 
 from container_stack import exceptions
 from container_stack.host import (
@@ -290,3 +293,29 @@ def test_limits_are_the_same_words_at_the_start_and_later() -> None:
         "PidsLimit": 7,
         "CpuQuota": 5,
     }
+
+
+@hypothesis.example(1795314915602758930)  # as a float it is the next whole microsecond
+@hypothesis.given(strategies.integers(1_600_000_000 * 10**9, 2_600_000_000 * 10**9))
+def test_events_since_the_time_of_one_begin_with_it(nanoseconds: int) -> None:
+    event = engine_json.event({"Action": "start", "Actor": {"ID": "1"}, "timeNano": nanoseconds})
+    asked = decimal.Decimal(engine_json.since(event.time)) * 10**9
+    assert nanoseconds - 3000 < asked <= nanoseconds
+
+
+def test_pieces_of_an_answer_are_read_and_left_off_in_any_thread() -> None:
+    connection = engine_client.Connection("unix:///nowhere", None, 1.0)
+    connection._clients[os.getpid()] = object()  # type: ignore[assignment]
+    pieces = connection.chunks(lambda _client: iter([b"a", b"b", b"c"]), 5.0)
+    assert next(pieces) == b"a"
+    found: list[object] = []
+
+    def other() -> None:
+        found.append(next(pieces))
+        pieces.close()  # type: ignore[attr-defined]
+        found.append(next(pieces, "over"))
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    thread.join()
+    assert found == [b"b", "over"]
