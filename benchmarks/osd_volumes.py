@@ -91,18 +91,18 @@ def _helped(made: osd.Daemon, runner: executor.Executor) -> Life:
         path = str(made.disk / "volumes" / str(uuid.uuid4()))
 
         def create() -> None:
-            runner.run(commands.BTRFS_CREATE, path=path)
-            runner.run(commands.BTRFS_LIMIT, path=path, size=_SIZE)
+            runner.run(commands.btrfs.CREATE, path=path)
+            runner.run(commands.btrfs.LIMIT, path=path, size=_SIZE)
 
         def mount() -> None:
             point.mkdir()
-            runner.run(commands.MOUNT_DIRECTORY, access="rw", source=path, path=str(point))
+            runner.run(commands.fs.MOUNT_DIRECTORY, access="rw", source=path, path=str(point))
 
         def unmount() -> None:
-            runner.run(commands.UNMOUNT, path=str(point))
+            runner.run(commands.fs.UNMOUNT, path=str(point))
             point.rmdir()
 
-        return [create, mount, unmount, lambda: runner.run(commands.BTRFS_DELETE, path=path)]
+        return [create, mount, unmount, lambda: runner.run(commands.btrfs.DELETE, path=path)]
 
     return life
 

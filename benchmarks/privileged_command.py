@@ -25,8 +25,8 @@ def run() -> Iterator[harness.Claim]:
         image.parent.mkdir()
         with image.open("wb") as file:
             file.truncate(1 << 20)
-        device = executor.run(commands.LOOP_ATTACH, file=str(image)).strip()
-        argv = commands.LOOP_RESIZE.argv(device=device)
+        device = executor.run(commands.loop.ATTACH, file=str(image)).strip()
+        argv = commands.loop.RESIZE.argv(device=device)
         config = str(state_dir.with_name("state.rootwrap") / "rootwrap.conf")
         program = "from container_stack.rootwrap.cmd import rootwrap; rootwrap()"
         spawned = ["sudo", "-n", sys.executable, "-c", program, config, *argv]
@@ -34,11 +34,11 @@ def run() -> Iterator[harness.Claim]:
             bare, ours, sudo = harness.medians(
                 60,
                 lambda: subprocess.run(argv, check=True, capture_output=True),
-                lambda: executor.run(commands.LOOP_RESIZE, device=device),
+                lambda: executor.run(commands.loop.RESIZE, device=device),
                 lambda: subprocess.run(spawned, check=True, capture_output=True),
             )
         finally:
-            executor.run(commands.LOOP_DETACH, device=device)
+            executor.run(commands.loop.DETACH, device=device)
             executor.close()
     detail = f"bare {harness.ms(bare)}, ours {harness.ms(ours)}, sudo rootwrap {harness.ms(sudo)}"
     yield harness.Claim("privileged command / bare command", ours / bare, 2.5, True, detail)

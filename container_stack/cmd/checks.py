@@ -192,7 +192,7 @@ def _starts(words: Sequence[str], state_dir: str, install: str) -> Finding:
     subject = "root helper"
     runner = executor.Executor(words, state_dir=state_dir, short=1, long=1)
     try:
-        runner.run(commands.THAW, path=f"{state_dir}/mounts/host-check")
+        runner.run(commands.fs.THAW, path=f"{state_dir}/mounts/host-check")
     except exceptions.CommandFailed:
         return judge(subject, True, shlex.join(words))
     except exceptions.ContainerStackError as exc:

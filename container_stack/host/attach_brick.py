@@ -204,7 +204,7 @@ def helper_command(options: attach.Options) -> tuple[str, ...]:
     rootwrap = ("sudo", "-n", "container-stack-rootwrap")
     words = shlex.split(options.root_helper)
     words = words or [*rootwrap, options.rootwrap_config or executor.CONFIG]
-    return (*words, *commands.BRICK.argv())
+    return (*words, *commands.programs.BRICK.argv())
 
 
 def _connect(options: attach.Options, target: attach.Target, read_only: bool) -> brick_wire.Request:

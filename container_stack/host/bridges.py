@@ -58,18 +58,18 @@ class Bridges:
         with contextlib.ExitStack() as undo:
             if not exists(name):
                 undo.callback(self._remove, name)
-                kind = commands.BRIDGE_ADD
+                kind = commands.ports.BRIDGE_ADD
                 if name.startswith("qbr"):
-                    kind = commands.BRIDGE_ADD_PORT
+                    kind = commands.ports.BRIDGE_ADD_PORT
                 run(kind, bridge=name)
-            run(commands.SILENCE, link=name)
-            run(commands.BRIDGE_UP, bridge=name)
+            run(commands.ports.SILENCE, link=name)
+            run(commands.ports.BRIDGE_UP, bridge=name)
             undo.pop_all()
         LOG.info("Made bridge %(bridge)s", {"bridge": name})
 
     def _remove(self, name: str) -> None:
         if exists(name):
-            self._executor.run(commands.BRIDGE_DELETE, bridge=name)
+            self._executor.run(commands.ports.BRIDGE_DELETE, bridge=name)
             LOG.info("Removed bridge %(bridge)s", {"bridge": name})
 
 
@@ -99,16 +99,16 @@ class Hybrids:
             undo.callback(self.remove, port_id, switch)
             with self._bridges.using(bridge):
                 if not exists(outer):
-                    run(commands.HYBRID_ADD, inner=inner, outer=outer, mtu=mtu)
-                run(commands.HYBRID_JOIN, inner=inner, bridge=bridge)
+                    run(commands.ports.HYBRID_ADD, inner=inner, outer=outer, mtu=mtu)
+                run(commands.ports.HYBRID_JOIN, inner=inner, bridge=bridge)
                 place: dict[str, Any] = {
                     "bridge": switch,
                     "host": outer,
                     "port": port_id,
                     "server": server_id,
                 }
-                run(commands.PORT_OVS, mac=mac.lower(), **place)
-                run(commands.HYBRID_UP, outer=outer)
+                run(commands.ports.PORT_OVS, mac=mac.lower(), **place)
+                run(commands.ports.HYBRID_UP, outer=outer)
                 yield bridge
             undo.pop_all()
 
@@ -116,9 +116,9 @@ class Hybrids:
         """Remove a port's bridge and pair; idempotent, also if the switch is gone."""
         name = _names(port_id)
         if exists(switch):
-            self._executor.run(commands.UNPLUG_PORT_OVS, host=name["outer"])
+            self._executor.run(commands.ports.UNPLUG_PORT_OVS, host=name["outer"])
         if exists(name["inner"]):
-            self._executor.run(commands.HYBRID_DELETE, inner=name["inner"])
+            self._executor.run(commands.ports.HYBRID_DELETE, inner=name["inner"])
         self._bridges.leave(name["bridge"])
 
 
@@ -128,7 +128,7 @@ def is_in_user_space(executor: executor.Executor, switch: str) -> bool:
     :raises NotFound: there is no such bridge.
     """
     _check_switch(switch)
-    return "netdev" in executor.run(commands.OVS_DATAPATH, bridge=switch)
+    return "netdev" in executor.run(commands.ports.OVS_DATAPATH, bridge=switch)
 
 
 def _check_switch(name: str) -> None:

@@ -88,7 +88,7 @@ class Subvolumes:
         :raises NoSpace: the file system is full, or smaller than that.
         """
         self._quota.check(limit)
-        self._make(name, limit, commands.BTRFS_CREATE)
+        self._make(name, limit, commands.btrfs.CREATE)
 
     def snapshot(self, origin: str, name: str, *, read_only: bool) -> None:
         """Make a subvolume with another's content and limit; idempotent.
@@ -96,7 +96,7 @@ class Subvolumes:
         :raises NotFound: there is no other.
         :raises NoSpace: the file system is full.
         """
-        command = commands.BTRFS_SNAPSHOT_RO if read_only else commands.BTRFS_SNAPSHOT
+        command = commands.btrfs.SNAPSHOT_RO if read_only else commands.btrfs.SNAPSHOT
         limit = self.figures(origin).limit
         self._make(name, limit, command, origin=self._path(origin))
 
@@ -126,7 +126,7 @@ class Subvolumes:
                 name,
                 self.figures(origin).limit,
                 undo,
-                commands.BTRFS_SNAPSHOT,
+                commands.btrfs.SNAPSHOT,
                 origin=self._path(origin),
             )
             os.rename(self._path(name), old)
@@ -168,9 +168,9 @@ class Subvolumes:
         :raises AlreadyExists: there is such a file.
         """
         values: dict[str, Any] = {"file": stream, "path": self._existing(name)}
-        command = commands.BTRFS_SEND
+        command = commands.btrfs.SEND
         if since:
-            command, values["parent"] = commands.BTRFS_SEND_SINCE, self._existing(since)
+            command, values["parent"] = commands.btrfs.SEND_SINCE, self._existing(since)
         command.argv(self._executor.state_dir, **values)
         mount_points.make_private(os.path.dirname(stream))
         with contextlib.ExitStack() as undo:
@@ -195,12 +195,12 @@ class Subvolumes:
         self._empty(box)
         os.mkdir(box, mode=0o700)
         try:
-            self._executor.run(commands.BTRFS_RECEIVE, file=stream, directory=box)
+            self._executor.run(commands.btrfs.RECEIVE, file=stream, directory=box)
             found = os.listdir(box)
             if len(found) != 1 or not _UUID.fullmatch(found[0]):
                 raise exceptions.InvalidRequest(f"{stream} doesn't hold one volume.")
             origin = os.path.join(box, found[0])
-            self._make(name, limit, commands.BTRFS_SNAPSHOT_RO, origin=origin)
+            self._make(name, limit, commands.btrfs.SNAPSHOT_RO, origin=origin)
         except exceptions.CommandFailed as exc:
             raise exceptions.InvalidRequest(f"{stream} can't be received: {exc.stderr}") from exc
         finally:
@@ -240,14 +240,14 @@ class Subvolumes:
             return
         number = self._quota.id_of(path)
         try:
-            self._executor.run(commands.BTRFS_DELETE, path=path)
+            self._executor.run(commands.btrfs.DELETE, path=path)
         except exceptions.CommandFailed as exc:
             if "not empty" not in exc.stderr:
                 if not os.path.lexists(path):  # an answer was lost
                     return
                 raise
             self._quota.delete_nested(number)
-            self._executor.run(commands.BTRFS_DELETE, path=path)
+            self._executor.run(commands.btrfs.DELETE, path=path)
         self._quota.forget(path, number)
 
     def _empty(self, box: str) -> None:

@@ -48,7 +48,7 @@ class Quota:
 
     def enable(self) -> None:
         """Let the file system count; idempotent. What it holds is counted in the background."""
-        self._executor.run(commands.BTRFS_QUOTA, root=self._directory)
+        self._executor.run(commands.btrfs.QUOTA, root=self._directory)
         self._sysfs = f"/sys/fs/btrfs/{_filesystem_id(self._directory)}/qgroups"
 
     def check(self, limit: int) -> None:
@@ -65,7 +65,7 @@ class Quota:
 
     def limit(self, path: str, limit: int) -> None:
         """Let a subvolume take so many bytes."""
-        self._executor.run(commands.BTRFS_LIMIT, path=path, size=limit)
+        self._executor.run(commands.btrfs.LIMIT, path=path, size=limit)
 
     def figures(self, path: str) -> Figures:
         """Return what a subvolume takes and may take."""
@@ -83,7 +83,7 @@ class Quota:
             try:
                 self._ids[key] = _tree_id(path)
             except PermissionError:  # the tenant keeps even us out
-                self._ids[key] = int(self._executor.run(commands.BTRFS_ID, path=path))
+                self._ids[key] = int(self._executor.run(commands.btrfs.ID, path=path))
         return self._ids[key]
 
     def forget(self, path: str, number: int) -> None:
@@ -92,7 +92,7 @@ class Quota:
             del self._ids[key]
         if _kernel() < (6, 11):
             with contextlib.suppress(exceptions.CommandFailed):  # it goes with the next one
-                self._executor.run(commands.BTRFS_QGROUP_DELETE, id=number, root=self._directory)
+                self._executor.run(commands.btrfs.QGROUP_DELETE, id=number, root=self._directory)
 
     def delete_nested(self, number: int) -> None:
         """Delete the subvolumes inside one, which any user may make in a directory of his.
@@ -100,16 +100,16 @@ class Quota:
         Their names are the tenant's and may look like lines of a listing. So a listing only tells
         who may be meant, and the kernel is asked of each.
         """
-        listed = self._executor.run(commands.BTRFS_NESTED, root=self._directory)
+        listed = self._executor.run(commands.btrfs.NESTED, root=self._directory)
         edges = [(int(child), int(parent)) for child, parent in _LINE.findall(listed)]
         outer = self._resolve(number)
         for child in reversed(list(_descendants(edges, number))):
             if self._resolve(child).startswith(outer + "/"):
-                self._executor.run(commands.BTRFS_DELETE_NESTED, id=child, root=self._directory)
+                self._executor.run(commands.btrfs.DELETE_NESTED, id=child, root=self._directory)
 
     def _resolve(self, number: int) -> str:
         try:
-            said = self._executor.run(commands.BTRFS_RESOLVE, id=number, root=self._directory)
+            said = self._executor.run(commands.btrfs.RESOLVE, id=number, root=self._directory)
         except exceptions.CommandFailed:  # there is none
             return ""
         return said.removesuffix("\n")

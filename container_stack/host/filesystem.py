@@ -16,12 +16,20 @@ from container_stack.rootwrap import commands, executor
 
 MIB = 1024**2
 
-_MAKE = {"xfs": commands.MAKE_XFS, "ext4": commands.MAKE_EXT4, "btrfs": commands.MAKE_BTRFS}
-_MOUNT = {"xfs": commands.MOUNT_XFS, "ext4": commands.MOUNT_EXT4, "btrfs": commands.MOUNT_BTRFS}
+_MAKE = {
+    "xfs": commands.fs.MAKE_XFS,
+    "ext4": commands.fs.MAKE_EXT4,
+    "btrfs": commands.fs.MAKE_BTRFS,
+}
+_MOUNT = {
+    "xfs": commands.fs.MOUNT_XFS,
+    "ext4": commands.fs.MOUNT_EXT4,
+    "btrfs": commands.fs.MOUNT_BTRFS,
+}
 _MOUNT_VOLUME = {
-    "xfs": commands.MOUNT_VOLUME_XFS,
-    "ext4": commands.MOUNT_VOLUME_EXT4,
-    "btrfs": commands.MOUNT_VOLUME_BTRFS,
+    "xfs": commands.fs.MOUNT_VOLUME_XFS,
+    "ext4": commands.fs.MOUNT_VOLUME_EXT4,
+    "btrfs": commands.fs.MOUNT_VOLUME_BTRFS,
 }
 #: Bytes below which mkfs refuses (xfsprogs 5.19, btrfs-progs 6.2), or little room is left.
 _MINIMUM: Mapping[str, int] = {"xfs": 300 * MIB, "ext4": 16 * MIB, "btrfs": 128 * MIB}
@@ -53,12 +61,12 @@ class Filesystems:
     def make(self, device: str, kind: str) -> None:
         """Make an empty file system; refused where xfs or btrfs find an older one."""
         minimum_size(kind)
-        self._executor.run(commands.on(device, _MAKE[kind]), device=device)
+        self._executor.run(commands.fs.on(device, _MAKE[kind]), device=device)
 
     def renew(self, device: str, kind: str) -> None:
         """Let a copy be mounted beside its original, which carries the same UUID; idempotent."""
         if kind == "btrfs":
-            self._executor.run(commands.RENEW_BTRFS, device=device)
+            self._executor.run(commands.fs.RENEW_BTRFS, device=device)
 
     def mount(self, device: str, path: str, kind: str, *, read_only: bool = False) -> None:
         """Mount a device without setuid and devices; idempotent.
@@ -69,7 +77,7 @@ class Filesystems:
         """
         minimum_size(kind)
         self._points.mount(
-            commands.on(device, self._mount[kind]),
+            commands.fs.on(device, self._mount[kind]),
             path,
             lambda mount: mount.is_of(device) and mount.read_only == read_only,
             access="ro" if read_only else "rw",
@@ -111,7 +119,7 @@ class Filesystems:
         :raises Busy: it is frozen already.
         """
         try:
-            self._executor.run(commands.FREEZE, path=path)
+            self._executor.run(commands.fs.FREEZE, path=path)
         except exceptions.CommandFailed as exc:
             if "busy" in exc.stderr:
                 raise exceptions.Busy(f"{path} is frozen already.") from exc
@@ -135,7 +143,7 @@ class Filesystems:
     def thaw(self, path: str) -> None:
         """Let writers go on; idempotent."""
         try:
-            self._executor.run(commands.THAW, path=path)
+            self._executor.run(commands.fs.THAW, path=path)
         except exceptions.CommandFailed as exc:
             if "Invalid argument" not in exc.stderr:
                 raise
@@ -177,8 +185,8 @@ class Filesystems:
             if not mounts.at(path):
                 if hidden := mounts.below(path):
                     raise exceptions.Busy(f"Unmount {hidden[0].path} first: it would be hidden.")
-                self._executor.run(commands.BIND_TREE, path=path, again=path)
-            self._executor.run(commands.SHARE_TREE, path=path)
+                self._executor.run(commands.fs.BIND_TREE, path=path, again=path)
+            self._executor.run(commands.fs.SHARE_TREE, path=path)
 
     def unshare_tree(self, path: str) -> None:
         """Undo :meth:`share_tree`; idempotent.
@@ -190,7 +198,7 @@ class Filesystems:
                 raise exceptions.Busy(f"{used[0].path} is mounted; unmount it first.")
             while mounts.at(path):
                 try:
-                    self._executor.run(commands.UNMOUNT_TREE, path=path)
+                    self._executor.run(commands.fs.UNMOUNT_TREE, path=path)
                 except exceptions.CommandFailed as exc:
                     if "busy" in exc.stderr:
                         raise exceptions.Busy(f"{path} is in use.") from exc

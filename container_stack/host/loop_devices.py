@@ -29,11 +29,11 @@ class LoopDevices:
 
     def attach(self, path: str) -> str:
         """Attach a file, unless it is, and return its device."""
-        return self.find(path) or self._executor.run(commands.LOOP_ATTACH, file=path).strip()
+        return self.find(path) or self._executor.run(commands.loop.ATTACH, file=path).strip()
 
     def resize(self, device: str) -> None:
         """Let a device have the size that its file has now, also while it is in use."""
-        self._executor.run(commands.LOOP_RESIZE, device=device)
+        self._executor.run(commands.loop.RESIZE, device=device)
 
     def detach(self, path: str) -> None:
         """Detach a file; idempotent.
@@ -44,7 +44,7 @@ class LoopDevices:
         if device is None:
             return
         with contextlib.suppress(exceptions.CommandFailed):  # gone meanwhile, or still there
-            self._executor.run(commands.LOOP_DETACH, device=device)
+            self._executor.run(commands.loop.DETACH, device=device)
         end = time.monotonic() + _PATIENCE
         while self.find(path):
             if time.monotonic() > end:
@@ -57,7 +57,7 @@ class LoopDevices:
         for path, device in _attached().items():
             if path.startswith(inside) and path.endswith(gone):
                 with contextlib.suppress(exceptions.CommandFailed):
-                    self._executor.run(commands.LOOP_DETACH, device=device)
+                    self._executor.run(commands.loop.DETACH, device=device)
 
 
 def _attached() -> dict[str, str]:

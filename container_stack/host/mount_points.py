@@ -26,7 +26,7 @@ class MountPoints:
         self,
         runner: executor.Executor,
         *more_trees: str,
-        unmounting: commands.Command = commands.UNMOUNT,
+        unmounting: commands.Command = commands.fs.UNMOUNT,
     ) -> None:
         self._executor = runner
         self._unmounting = unmounting
@@ -61,7 +61,7 @@ class MountPoints:
         :raises Busy: something else is mounted there.
         """
         self.mount(
-            commands.MOUNT_DIRECTORY,
+            commands.fs.MOUNT_DIRECTORY,
             path,
             lambda mount: os.path.samefile(path, source) and mount.read_only == read_only,
             access="ro" if read_only else "rw",

@@ -173,9 +173,9 @@ class ContainerNetworks:
             return
         with self._locks.hold("network-guard"):
             try:
-                self._executor.run(commands.GUARD_CHECK)
+                self._executor.run(commands.networks.GUARD_CHECK)
             except exceptions.CommandFailed:
-                self._executor.run(commands.GUARD_INSERT)
+                self._executor.run(commands.networks.GUARD_INSERT)
 
     def _create(
         self, spec: NetworkSpec, filler: tuple[containers.Subnet, ...]

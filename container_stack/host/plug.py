@@ -155,13 +155,13 @@ class Plugs:
         """
         host = device or host_interface(plug_id)
         if ovs and device:
-            self._executor.run(commands.UNPLUG_PORT_OVS, host=host)
+            self._executor.run(commands.ports.UNPLUG_PORT_OVS, host=host)
         elif ovs:
-            self._executor.run(commands.UNPLUG_OVS, host=host)
+            self._executor.run(commands.networks.UNPLUG_OVS, host=host)
         if not os.path.exists(f"{_LINKS}/{host}"):
             return
         try:
-            self._executor.run(commands.outer(host, commands.PLUG_DELETE), host=host)
+            self._executor.run(commands.ports.outer(host, commands.networks.PLUG_DELETE), host=host)
         except exceptions.CommandFailed:
             # The kernel removes it with the container's namespace, perhaps just now.
             if os.path.exists(f"{_LINKS}/{host}"):
@@ -172,7 +172,7 @@ class Plugs:
         run = self._executor.run
         place: dict[str, Any] = {"sandbox": sandbox, "inside": plug.interface}
         run(
-            commands.outer(plug.link, commands.PLUG_ADD),
+            commands.ports.outer(plug.link, commands.networks.PLUG_ADD),
             host=plug.link,
             mtu=plug.mtu,
             mac=plug.mac.lower(),
@@ -180,20 +180,24 @@ class Plugs:
         )
         interfaces = [ipaddress.ip_interface(text) for text in plug.addresses]
         if any(each.version == 6 for each in interfaces):
-            run(commands.PLUG_ENABLE6, **place)
+            run(commands.networks.PLUG_ENABLE6, **place)
         elif plug.device:
-            run(commands.PLUG_DISABLE6, **place)
+            run(commands.ports.PLUG_DISABLE6, **place)
         if plug.checksums:
-            run(commands.PLUG_CHECKSUM, **place)
-        run(commands.PLUG_UP, **place)
+            run(commands.ports.PLUG_CHECKSUM, **place)
+        run(commands.networks.PLUG_UP, **place)
         for each in interfaces:
-            kind = commands.PLUG_ADDRESS4 if each.version == 4 else commands.PLUG_ADDRESS6
+            kind = (
+                commands.networks.PLUG_ADDRESS4
+                if each.version == 4
+                else commands.networks.PLUG_ADDRESS6
+            )
             run(kind, address=each.with_prefixlen, **place)
         if plug.device:
             self._lead(plug, place)
             return
         for text in plug.gateways:
-            run(commands.PLUG_ROUTE, gateway=str(ipaddress.ip_address(text)), **place)
+            run(commands.networks.PLUG_ROUTE, gateway=str(ipaddress.ip_address(text)), **place)
 
     def _lead(self, plug: Plug, place: Mapping[str, Any]) -> None:
         """Set the ways that lead to other networks, each with the interface's metric."""
@@ -206,9 +210,9 @@ class Plugs:
         for destination, gateway in ways:
             values: dict[str, Any] = {"destination": destination, "metric": plug.metric, **place}
             if gateway.is_unspecified:
-                self._executor.run(commands.PLUG_LINK_WAY, **values)
+                self._executor.run(commands.ports.PLUG_LINK_WAY, **values)
             else:
-                self._executor.run(commands.PLUG_WAY, gateway=str(gateway), **values)
+                self._executor.run(commands.ports.PLUG_WAY, gateway=str(gateway), **values)
 
     def _connect(self, plug: Plug, mark: str) -> None:
         run, host = self._executor.run, plug.link
@@ -216,16 +220,16 @@ class Plugs:
             place: dict[str, Any] = {"bridge": plug.bridge, "host": host}
             place |= {"port": plug.id, "mac": plug.mac.lower()}
             if plug.device:
-                run(commands.PORT_OVS, server=plug.server, **place)
+                run(commands.ports.PORT_OVS, server=plug.server, **place)
             else:
-                run(commands.PLUG_OVS, **place)
+                run(commands.networks.PLUG_OVS, **place)
         elif plug.bridge:
-            join = commands.outer(host, commands.PLUG_BRIDGE)
+            join = commands.ports.outer(host, commands.networks.PLUG_BRIDGE)
             run(join, host=host, bridge=plug.bridge, mark=mark)
             return
         elif plug.silent:
-            run(commands.SILENCE, link=host)
-        run(commands.outer(host, commands.PLUG_READY), host=host, mark=mark)
+            run(commands.ports.SILENCE, link=host)
+        run(commands.ports.outer(host, commands.networks.PLUG_READY), host=host, mark=mark)
 
 
 def _check_bridge(plug: Plug) -> None:

@@ -70,32 +70,32 @@ class PortFilters:
             return
         self._remove(device, found)
         run = self._executor.run
-        run(commands.FILTER_NEW, chain=chain)
-        run(commands.FILTER_MAC, chain=chain, mac=mac)
+        run(commands.ports.FILTER_NEW, chain=chain)
+        run(commands.ports.FILTER_MAC, chain=chain, mac=mac)
         for address in alone:
             if address.version == 6:
-                run(commands.FILTER_IP6, chain=chain, address=str(address))
+                run(commands.ports.FILTER_IP6, chain=chain, address=str(address))
             else:
-                run(commands.FILTER_IP4, chain=chain, address=str(address))
-                run(commands.FILTER_ARP, chain=chain, mac=mac, address=str(address))
-        run(commands.FILTER_INPUT, host=device, chain=chain)
-        run(commands.FILTER_FORWARD, host=device, chain=chain)
+                run(commands.ports.FILTER_IP4, chain=chain, address=str(address))
+                run(commands.ports.FILTER_ARP, chain=chain, mac=mac, address=str(address))
+        run(commands.ports.FILTER_INPUT, host=device, chain=chain)
+        run(commands.ports.FILTER_FORWARD, host=device, chain=chain)
 
     def _remove(self, device: str, chains: dict[str, set[str]]) -> None:
         run = self._executor.run
         for chain, jumps in chains.items():
             if "FORWARD" in jumps:
-                run(commands.FILTER_NO_FORWARD, host=device, chain=chain)
+                run(commands.ports.FILTER_NO_FORWARD, host=device, chain=chain)
             if "INPUT" in jumps:
-                run(commands.FILTER_NO_INPUT, host=device, chain=chain)
-            run(commands.FILTER_EMPTY, chain=chain)
-            run(commands.FILTER_REMOVE, chain=chain)
+                run(commands.ports.FILTER_NO_INPUT, host=device, chain=chain)
+            run(commands.ports.FILTER_EMPTY, chain=chain)
+            run(commands.ports.FILTER_REMOVE, chain=chain)
 
     def _chains(self, device: str) -> dict[str, set[str]]:
         """Return a port's chains, each with those that jump to it."""
         chains: dict[str, set[str]] = {}
         jumps, within = [], ""
-        for line in self._executor.run(commands.FILTER_LIST).splitlines():
+        for line in self._executor.run(commands.ports.FILTER_LIST).splitlines():
             if line.startswith("Bridge chain: "):
                 within = line.removeprefix("Bridge chain: ").partition(",")[0]
                 if within.startswith(f"cs-{device}-"):
@@ -114,8 +114,8 @@ def admit_bridges(executor: executor.Executor) -> None:
     The rule goes to the head of chain DOCKER-USER, where an engine has made that.
     """
     families = (
-        (commands.ADMIT_LIST4, commands.ADMIT_INSERT4),
-        (commands.ADMIT_LIST6, commands.ADMIT_INSERT6),
+        (commands.ports.ADMIT_LIST4, commands.ports.ADMIT_INSERT4),
+        (commands.ports.ADMIT_LIST6, commands.ports.ADMIT_INSERT6),
     )
     for listing, insert in families:
         try:

@@ -52,7 +52,7 @@ class Resizer:
         if kind == "ext4":
             self._grow_ext4(device)
             return
-        command = commands.GROW_XFS if kind == "xfs" else commands.GROW_BTRFS
+        command = commands.fs.GROW_XFS if kind == "xfs" else commands.fs.GROW_BTRFS
         with self._filesystems.reachable(device, kind) as path:
             self._executor.run(command, path=path)
 
@@ -74,7 +74,7 @@ class Resizer:
         if not mounts.of(device):
             self._check_ext4(device)
         try:
-            self._executor.run(commands.on(device, commands.GROW_EXT4), device=device)
+            self._executor.run(commands.fs.on(device, commands.fs.GROW_EXT4), device=device)
         except exceptions.CommandFailed as exc:
             if "Permission denied" in exc.stderr:
                 raise exceptions.NotSupported(_EXT4_CURE) from exc
@@ -83,7 +83,7 @@ class Resizer:
     def _shrink_ext4(self, device: str, size: int) -> None:
         self._check_ext4(device)
         try:
-            self._executor.run(commands.SHRINK_EXT4, device=device, kib=size // 4096 * 4)
+            self._executor.run(commands.fs.SHRINK_EXT4, device=device, kib=size // 4096 * 4)
         except exceptions.CommandFailed as exc:
             if "smaller than minimum" in exc.stderr or "No space" in exc.stderr:
                 raise _does_not_fit(size) from exc
@@ -96,7 +96,7 @@ class Resizer:
             if self._filesystems.usage(path).used > size:
                 raise _does_not_fit(size)
             try:
-                self._executor.run(commands.SHRINK_BTRFS, path=path, size=size // 4096 * 4096)
+                self._executor.run(commands.fs.SHRINK_BTRFS, path=path, size=size // 4096 * 4096)
             except exceptions.CommandFailed as exc:
                 if "No space left" in exc.stderr:
                     raise _does_not_fit(size) from exc
@@ -104,7 +104,7 @@ class Resizer:
 
     def _check_ext4(self, device: str) -> None:
         try:
-            self._executor.run(commands.on(device, commands.CHECK_EXT4), device=device)
+            self._executor.run(commands.fs.on(device, commands.fs.CHECK_EXT4), device=device)
         except exceptions.CommandFailed as exc:
             if exc.exit_code != 1:  # 1: errors were corrected
                 raise

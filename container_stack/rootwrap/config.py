@@ -63,7 +63,7 @@ def sudoers(user: str, daemon: str, directory: str) -> str:
 
 def brick_sudoers(user: str, rootwrap: str, directory: str) -> str:
     """Return the sudoers line that lets a service's user attach remote volumes."""
-    words = " ".join(commands.BRICK.argv())
+    words = " ".join(commands.programs.BRICK.argv())
     return f"{user} ALL=(root) NOPASSWD: {rootwrap} {directory}/rootwrap.conf {words}\n"
 
 

@@ -96,7 +96,7 @@ class Places:
         self._settings = settings
         self._tree = os.path.join(runner.state_dir, "mounts")
         self._filesystems = filesystem.Filesystems(runner, programs=True)
-        self._shares = mount_points.MountPoints(runner, unmounting=commands.NFS_UNBIND)
+        self._shares = mount_points.MountPoints(runner, unmounting=commands.nfs.UNBIND)
 
     def connect(self, server_id: str, disk: model.Disk, place: Place) -> None:
         """Connect a disk to this host, and mount it there if it is to be mounted; idempotent."""
@@ -107,7 +107,7 @@ class Places:
         settings = self._settings
         source = disk_sources.source(disk, multipath=settings.multipath, timeout=settings.timeout)
         values = {"server": server_id, "disk": disk.id, "tree": self._tree}
-        self._ask(commands.DISK_CONNECT, values, stdin=source.encode())
+        self._ask(commands.disks.CONNECT, values, stdin=source.encode())
         if place.kind == Kind.VOLUME:
             self._mount_volume(path, disk)
 
@@ -127,7 +127,7 @@ class Places:
             with contextlib.suppress(OSError):
                 os.rmdir(each)
         if place is None or place.kind != Kind.SHARE:
-            self._ask(commands.DISK_DISCONNECT, {"server": server_id, "disk": disk_id})
+            self._ask(commands.disks.DISCONNECT, {"server": server_id, "disk": disk_id})
 
     def show(
         self, server_id: str, container: containers.Container, disk_id: str, place: Place
@@ -141,11 +141,11 @@ class Places:
             return
         if place.kind != Kind.DEVICE:
             path = self._path(server_id, disk_id)
-            self._ask(commands.DISK_MOUNT, {**inside, "path": path, "name": place.name})
+            self._ask(commands.disks.MOUNT, {**inside, "path": path, "name": place.name})
             return
         access = "ro" if place.read_only else "rw"
         values = {"server": server_id, "disk": disk_id, "tree": self._tree, "target": place.name}
-        self._ask(commands.DISK_SHOW, {**inside, **values, "access": access})
+        self._ask(commands.disks.SHOW, {**inside, **values, "access": access})
 
     def hide(
         self, server_id: str, container: containers.Container, disk_id: str, place: Place
@@ -159,25 +159,25 @@ class Places:
             return
         if place.kind == Kind.DEVICE:
             values = {"server": server_id, "disk": disk_id, "target": place.name}
-            self._ask(commands.DISK_HIDE, {**inside, **values})
+            self._ask(commands.disks.HIDE, {**inside, **values})
         elif mounts.at(path):
-            self._ask(commands.DISK_UNMOUNT, {**inside, "path": path})
+            self._ask(commands.disks.UNMOUNT, {**inside, "path": path})
 
     def initiator(self) -> str:
         """Return this host's name among iSCSI initiators, or "" if it has none."""
-        return str(self._ask(commands.DISK_INITIATOR, {})["initiator"])
+        return str(self._ask(commands.disks.INITIATOR, {})["initiator"])
 
     def extend(self, server_id: str, disk_id: str) -> int:
         """Let this host see that a volume has grown, its file system too; return its bytes."""
-        size = int(self._ask(commands.DISK_EXTEND, {"server": server_id, "disk": disk_id})["size"])
+        size = int(self._ask(commands.disks.EXTEND, {"server": server_id, "disk": disk_id})["size"])
         path = self._path(server_id, disk_id)
         mount, device = mounts.at(path), disk_wire.device(disk_id)
         if mount is None:
             return size
         if mount.kind == "ext4":
-            self._executor.run(commands.on(device, commands.GROW_EXT4), device=device)
+            self._executor.run(commands.fs.on(device, commands.fs.GROW_EXT4), device=device)
         else:
-            grow = commands.GROW_XFS if mount.kind == "xfs" else commands.GROW_BTRFS
+            grow = commands.fs.GROW_XFS if mount.kind == "xfs" else commands.fs.GROW_BTRFS
             self._executor.run(grow, path=path)
         return size
 
@@ -185,7 +185,7 @@ class Places:
         export, access = disk_sources.export(disk), "ro" if disk.read_only else "rw"
         try:
             self._shares.mount(
-                commands.MOUNT_SHARE,
+                commands.disks.MOUNT_SHARE,
                 path,
                 lambda mount: mount.source == export and mount.read_only == disk.read_only,
                 source=export,
@@ -213,7 +213,9 @@ class Places:
     def _found(self, device: str) -> str:
         """Return what file system a device has, or "" if nothing is on it."""
         try:
-            return self._executor.run(commands.on(device, commands.PROBE), device=device).strip()
+            return self._executor.run(
+                commands.fs.on(device, commands.fs.PROBE), device=device
+            ).strip()
         except exceptions.CommandFailed as exc:
             if exc.exit_code != 2:  # blkid(8): 2 is that there is nothing
                 raise

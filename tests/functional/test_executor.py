@@ -146,7 +146,7 @@ def test_a_command_returns_what_it_wrote(run, lab):
 
 def test_a_failed_command_tells_its_name_code_and_last_line(run, lab):
     with pytest.raises(exceptions.CommandFailed) as caught:
-        run.run(commands.UNMOUNT, path=lab.file("none"))
+        run.run(commands.fs.UNMOUNT, path=lab.file("none"))
     assert caught.value.command == "unmount"
     assert caught.value.exit_code == 32
     assert "no mount point specified" in caught.value.stderr
@@ -194,7 +194,7 @@ def test_programs_of_the_callers_path_are_never_run(lab, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{evil}:{os.environ['PATH']}")
     run = lab.executor()
     with pytest.raises(exceptions.CommandFailed):
-        run.run(commands.UNMOUNT, path=lab.file("none"))
+        run.run(commands.fs.UNMOUNT, path=lab.file("none"))
     run.run(WORK, file=lab.file("a"), milliseconds=1)
     daemon = next(iter(lab.daemons()))
     assert str(evil) in Path(f"/proc/{daemon}/environ").read_text(), "it was given that PATH"

@@ -232,13 +232,13 @@ def test_unplug_is_repeatable_with_the_container_gone_too(engine, bridge, plugs,
 
 
 STEPS = (
-    commands.PLUG_ADD,
-    commands.PLUG_UP,
-    commands.PLUG_ENABLE6,
-    commands.PLUG_ADDRESS4,
-    commands.PLUG_ADDRESS6,
-    commands.PLUG_ROUTE,
-    commands.PLUG_BRIDGE,
+    commands.networks.PLUG_ADD,
+    commands.networks.PLUG_UP,
+    commands.networks.PLUG_ENABLE6,
+    commands.networks.PLUG_ADDRESS4,
+    commands.networks.PLUG_ADDRESS6,
+    commands.networks.PLUG_ROUTE,
+    commands.networks.PLUG_BRIDGE,
 )
 
 
@@ -261,7 +261,7 @@ def test_a_half_made_plug_is_made_again(bridge, plugs, run, start):
     inside = start().sandbox
     wanted = bridge.plug()
     run.run(
-        commands.PLUG_ADD,
+        commands.networks.PLUG_ADD,
         host=plug.host_interface(wanted.id),
         mtu=1500,
         mac=wanted.mac,

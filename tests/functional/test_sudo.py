@@ -50,15 +50,15 @@ def test_a_volume_lives_its_life_by_a_normal_users_commands(account):
             file.truncate(320 * 1024**2)
         mount.mkdir()
         run = executor.Executor(account.helper, state_dir=str(account.state))
-        device = run.run(commands.LOOP_ATTACH, file=str(image)).strip()
+        device = run.run(commands.loop.ATTACH, file=str(image)).strip()
         try:
-            assert run.run(commands.LOOP_ATTACH, file=str(image)).strip() == device
-            run.run(commands.MAKE_XFS, device=device)
-            run.run(commands.MOUNT_XFS, device=device, path=str(mount), access="rw")
+            assert run.run(commands.loop.ATTACH, file=str(image)).strip() == device
+            run.run(commands.fs.MAKE_XFS, device=device)
+            run.run(commands.fs.MOUNT_XFS, device=device, path=str(mount), access="rw")
             mounted = f" {mount} " in Path("/proc/self/mountinfo").read_text()
-            run.run(commands.UNMOUNT, path=str(mount))
+            run.run(commands.fs.UNMOUNT, path=str(mount))
         finally:
-            run.run(commands.LOOP_DETACH, device=device)
+            run.run(commands.loop.DETACH, device=device)
             run.close()
         return os.geteuid(), device, mounted
 
@@ -124,7 +124,7 @@ def test_the_users_environment_does_not_reach_the_daemon(account):
         os.chdir(directory)
         run = executor.Executor(account.helper, state_dir=str(account.state))
         with pytest.raises(exceptions.CommandFailed):
-            run.run(commands.UNMOUNT, path=str(account.state / "mounts" / "none"))
+            run.run(commands.fs.UNMOUNT, path=str(account.state / "mounts" / "none"))
         run.close()
 
     account.call(start)
@@ -157,7 +157,7 @@ def test_without_a_rule_the_error_says_how_to_look(account):
         helper = f"sudo -n {DAEMON} {account.config}x"
         run = executor.Executor(helper, state_dir=str(account.state))
         with pytest.raises(exceptions.RootHelperUnavailable) as caught:
-            run.run(commands.UNMOUNT, path=str(account.state / "mounts" / "none"))
+            run.run(commands.fs.UNMOUNT, path=str(account.state / "mounts" / "none"))
         return str(caught.value)
 
     said = account.call(ask)
@@ -169,7 +169,7 @@ def test_the_daemon_goes_with_its_users_process(account):
     def leave() -> None:
         run = executor.Executor(account.helper, state_dir=str(account.state))
         with pytest.raises(exceptions.CommandFailed):
-            run.run(commands.UNMOUNT, path=str(account.state / "mounts" / "none"))
+            run.run(commands.fs.UNMOUNT, path=str(account.state / "mounts" / "none"))
         # No close(): the process just ends.
 
     account.call(leave)

@@ -338,13 +338,13 @@ def test_missing_and_unknown_values_are_refused(command):
 
 def test_only_a_driver_that_has_ebs_may_touch_it():
     loop, disk = EXAMPLES["device"], EXAMPLES["ebs"]
-    assert commands.on(loop, commands.MAKE_XFS) is commands.MAKE_XFS
-    made = commands.on(disk, commands.MAKE_XFS)
+    assert commands.fs.on(loop, commands.fs.MAKE_XFS) is commands.fs.MAKE_XFS
+    made = commands.fs.on(disk, commands.fs.MAKE_XFS)
     assert made.argv(STATE, device=disk) == ("mkfs.xfs", "-q", disk)
     assert made in commands.DRIVERS["osd"]
     assert not any("ebs" in fields(each).values() for each in commands.DRIVERS["manila"])
     with pytest.raises(exceptions.InvalidRequest):
-        commands.on(disk, commands.MAKE_BTRFS).argv(STATE, device=disk)
+        commands.fs.on(disk, commands.fs.MAKE_BTRFS).argv(STATE, device=disk)
 
 
 #: Links of a host's own.
@@ -353,7 +353,7 @@ LINKS = ("eth0", "docker0", "br-int", "tap0", "csb0", "qbr", "lo", "all", "tap7f
 
 def test_only_links_that_are_made_for_ports_are_made_removed_and_changed():
     taken = []
-    for command in commands.PORTS:
+    for command in commands.ports.ALL:
         for name, kind in fields(command).items():
             if kind not in ("bridge", "port"):
                 for link in LINKS:
@@ -386,9 +386,9 @@ def test_filters_of_one_state_directory_refuse_paths_of_another(command):
 )
 def test_a_state_directory_that_would_break_a_filter_is_refused(state_dir):
     with pytest.raises(exceptions.InvalidRequest, match="state directory"):
-        commands.LOOP_ATTACH.filter(state_dir)
+        commands.loop.ATTACH.filter(state_dir)
     with pytest.raises(exceptions.InvalidRequest):
-        commands.LOOP_ATTACH.argv(state_dir, file=f"{state_dir}/volumes/x.img")
+        commands.loop.ATTACH.argv(state_dir, file=f"{state_dir}/volumes/x.img")
 
 
 def values_near(command: commands.Command) -> strategies.SearchStrategy[dict[str, str]]:

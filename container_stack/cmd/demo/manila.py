@@ -89,7 +89,7 @@ class Walk:
             # A command that can only fail, for want of its file: it was let through and ran.
             runner = executor.Executor(helper, state_dir=str(state_dir))
             with contextlib.closing(runner), contextlib.suppress(exceptions.CommandFailed):
-                runner.run(commands.THAW, path=f"{state_dir}/mounts/none")
+                runner.run(commands.fs.THAW, path=f"{state_dir}/mounts/none")
             step.detail = "as root; filters apply" if root else "through sudo"
         return helper
 

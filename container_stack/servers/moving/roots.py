@@ -43,7 +43,7 @@ class Roots:
             if len(lower + upper + work) > LONGEST:
                 raise exceptions.NotSupported("it has too many layers.")
             self._points.mount(
-                commands.MOUNT_ROOT,
+                commands.disks.MOUNT_ROOT,
                 path,
                 lambda mount: mount.kind == "overlay",
                 lower=lower,

@@ -144,7 +144,7 @@ class EBS(
             )
         if not present or "making" in disk.tags:
             if present:
-                self._executor.run(commands.on(device, commands.WIPE), device=device)
+                self._executor.run(commands.fs.on(device, commands.fs.WIPE), device=device)
             with self._disks.marked(disk, "making", wanted):
                 self._filesystems.make(device, wanted)
         self._notes.set_filesystem(volume_id, wanted)
@@ -210,7 +210,7 @@ class EBS(
         if not kind:
             try:
                 kind = self._executor.run(
-                    commands.on(device, commands.PROBE), device=device
+                    commands.fs.on(device, commands.fs.PROBE), device=device
                 ).strip()
             except exceptions.CommandFailed as exc:
                 if exc.exit_code != 2:  # nothing is there

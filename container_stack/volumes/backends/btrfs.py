@@ -25,7 +25,7 @@ class Subvolumes(
         self._root = options.settings.get("root_vol") or ""
         if self._root and not os.path.isabs(self._root):
             raise exceptions.InvalidRequest(f"{options.name}: root_vol is an absolute path.")
-        commands.BTRFS_QUOTA.argv(options.executor.state_dir, root=options.directory)
+        commands.btrfs.QUOTA.argv(options.executor.state_dir, root=options.directory)
         self._subvolumes = btrfs.Subvolumes(options.executor, options.directory)
 
     @property

@@ -55,9 +55,9 @@ class NFS(backend.Backend, backend.Snapshots, backend.Restoring):
         self._options = options.settings.get("wait") or "soft"
         if version := options.settings.get("version"):
             self._options += f",vers={version}"
-        self._points = mount_points.MountPoints(options.executor, unmounting=commands.NFS_UNBIND)
+        self._points = mount_points.MountPoints(options.executor, unmounting=commands.nfs.UNBIND)
         self._exports = mount_points.MountPoints(
-            options.executor, options.directory, unmounting=commands.NFS_LEAVE
+            options.executor, options.directory, unmounting=commands.nfs.LEAVE
         )
         self._check(options)
 
@@ -76,25 +76,25 @@ class NFS(backend.Backend, backend.Snapshots, backend.Restoring):
         if not self._server:
             self._link()
         try:
-            self._run(commands.TREE_SWEEP, node=self._node)
+            self._run(commands.nfs.TREE_SWEEP, node=self._node)
         except exceptions.ServiceUnavailable as exc:
             raise exceptions.HostNotReady(str(exc)) from exc
 
     def create(self, volume_id: str, spec: model.Spec) -> None:
         if spec.filesystem not in ("", _FILESYSTEM):
             raise exceptions.InvalidRequest(f"{spec.filesystem!r} can't be had here, but nfs.")
-        self._run(commands.TREE_CREATE, node=self._node, id=volume_id)
+        self._run(commands.nfs.TREE_CREATE, node=self._node, id=volume_id)
 
     def delete(self, volume_id: str) -> None:
         self._refuse_mounted(volume_id)
-        self._run(commands.TREE_REMOVE, node=self._node, id=volume_id)
+        self._run(commands.nfs.TREE_REMOVE, node=self._node, id=volume_id)
 
     def mount(self, volume_id: str, path: str, *, read_only: bool = False) -> None:
         # It may be half restored by a host that has died.
-        self._run(commands.TREE_SETTLE, id=volume_id)
+        self._run(commands.nfs.TREE_SETTLE, id=volume_id)
         with self._translated():
             self._points.mount(
-                commands.NFS_BIND,
+                commands.nfs.BIND,
                 path,
                 lambda mount: _is_of(mount, volume_id) and mount.read_only == read_only,
                 access="ro" if read_only else "rw",
@@ -108,18 +108,18 @@ class NFS(backend.Backend, backend.Snapshots, backend.Restoring):
                 self._points.unmount(path)
 
     def list(self) -> list[str]:
-        return self._run(commands.TREE_LIST).split()
+        return self._run(commands.nfs.TREE_LIST).split()
 
     def usage(self, volume_id: str) -> model.Usage:
-        return model.Usage(used=int(self._run(commands.TREE_USAGE, id=volume_id)))
+        return model.Usage(used=int(self._run(commands.nfs.TREE_USAGE, id=volume_id)))
 
     def snapshot(self, volume_id: str, snapshot_id: str, *, read_only: bool) -> None:
         """Copy what is there, file by file: who must not see some older than others stops first."""
-        self._run(commands.TREE_COPY, node=self._node, id=snapshot_id, origin=volume_id)
+        self._run(commands.nfs.TREE_COPY, node=self._node, id=snapshot_id, origin=volume_id)
 
     def restore(self, volume_id: str, snapshot_id: str) -> None:
         self._refuse_mounted(volume_id)
-        self._run(commands.TREE_RESTORE, node=self._node, id=volume_id, origin=snapshot_id)
+        self._run(commands.nfs.TREE_RESTORE, node=self._node, id=volume_id, origin=snapshot_id)
 
     def close(self) -> None:
         """Leave the server; volumes that are mounted stay so."""
@@ -138,7 +138,7 @@ class NFS(backend.Backend, backend.Snapshots, backend.Restoring):
         """Mount what the server exports, if it isn't mounted."""
         source = f"{self._server}:{self._path}"
         self._exports.mount(
-            commands.NFS_MOUNT,
+            commands.nfs.MOUNT,
             self._root,
             lambda mount: mount.source == source and mount.kind.startswith("nfs"),
             source=source,
@@ -171,7 +171,7 @@ class NFS(backend.Backend, backend.Snapshots, backend.Restoring):
             return _KNOWN[name](f"{where}: {text}")
         if exc.timed_out:
             return exceptions.ServiceUnavailable(f"{where} doesn't answer.")
-        if exc.command == commands.NFS_MOUNT.name:
+        if exc.command == commands.nfs.MOUNT.name:
             return exceptions.ServiceUnavailable(f"{where} can't be mounted: {exc.stderr}")
         return exc
 
@@ -198,7 +198,7 @@ class NFS(backend.Backend, backend.Snapshots, backend.Restoring):
         }
         for setting, values in texts.items():
             try:
-                commands.NFS_MOUNT.argv(options.executor.state_dir, **{**good, **values})
+                commands.nfs.MOUNT.argv(options.executor.state_dir, **{**good, **values})
             except exceptions.InvalidRequest as exc:
                 raise exceptions.InvalidRequest(
                     f"{options.name}: {setting} can't be {options.settings.get(setting)!r}."

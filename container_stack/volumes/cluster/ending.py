@@ -41,7 +41,7 @@ class Ending:
         """
         if self._engine_url and self.used():
             self._wait_for_engine()
-        self._executor.run(commands.OSD_FENCE, tree=self._tree)
+        self._executor.run(commands.programs.OSD_FENCE, tree=self._tree)
 
     def close(self) -> None:
         """Let go of the root helper; it comes back when needed."""

@@ -139,11 +139,11 @@ class _Here(commands.Command):
     __slots__ = ()
 
     def filter(self, state_dir: str = "", scripts: str = "") -> str:
-        return commands.OSD_FENCE.filter(state_dir, str(service_account.DAEMON.parent))
+        return commands.programs.OSD_FENCE.filter(state_dir, str(service_account.DAEMON.parent))
 
 
 def _fields() -> tuple[str, str]:
-    return commands.OSD_FENCE.name, commands.OSD_FENCE.template
+    return commands.programs.OSD_FENCE.name, commands.programs.OSD_FENCE.template
 
 
 def _until_it_succeeds(end: ending.Ending) -> None:

@@ -482,7 +482,7 @@ def test_the_rule_past_dockers_firewall_is_set_once_where_docker_has_its_chain(t
             subprocess.run([*daemon, program, "-N", "DOCKER-USER"], check=True)
         for _ in range(2):
             net.start()
-        for program in (commands.ADMIT_LIST4, commands.ADMIT_LIST6):
+        for program in (commands.ports.ADMIT_LIST4, commands.ports.ADMIT_LIST6):
             rules = inside.run(program).splitlines()
             assert len([each for each in rules if "csb+" in each and "ACCEPT" in each]) == 1
     finally:
