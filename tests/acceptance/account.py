@@ -42,8 +42,11 @@ def normal_user(*, home: Path, rootwrap: Path, name: str = NAME) -> Iterator[pro
         _run("useradd", "--system", "--user-group", "--no-create-home", f"--home-dir={home}", name)
         _allow_sudo(config.sudoers(name, str(DAEMON), str(rootwrap)), home, sudoers(name))
         entry = pwd.getpwnam(name)
+        # Of users who had this number before.
+        others = _owned_files(entry.pw_uid)
         yield process.Identity(entry.pw_uid, entry.pw_gid, _engine_groups())
-    strays = [each for each in _owned_files(entry.pw_uid) if not Path(each).is_relative_to(home)]
+    left = _owned_files(entry.pw_uid) - others
+    strays = [each for each in left if not Path(each).is_relative_to(home)]
     assert not strays, f"Left outside {home}: {strays}"
 
 
@@ -91,16 +94,16 @@ def _allow_sudo(line: str, directory: Path, target: Path) -> None:
     _run("visudo", "--check")
 
 
-def _owned_files(uid: int) -> list[str]:
+def _owned_files(uid: int) -> set[str]:
     """Return the files of this user in the places where services write."""
-    found = []
+    found = set()
     for directory in ("/etc", "/run", "/tmp", "/var/cache", "/var/log", "/var/mail", "/var/tmp"):
         for folder, folders, files in os.walk(directory):
             for name in (*folders, *files):
                 path = os.path.join(folder, name)
                 with contextlib.suppress(OSError):
                     if os.lstat(path).st_uid == uid:
-                        found.append(path)
+                        found.add(path)
     return found
 
 
