@@ -9,9 +9,8 @@ This module turns Manila's words into those of :mod:`container_stack.shares` and
 contract is that of ``manila.share.driver.ShareDriver`` in Manila 23.
 """
 
-import contextlib
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from manila import exception
@@ -21,12 +20,12 @@ from oslo_log import log
 
 from container_stack import exceptions
 from container_stack.conf import manila as conf
+from container_stack.drivers.manila import answers, errors, networks
 from container_stack.host import abilities
 from container_stack.shares import assembly, cifs, model, service
 
 LOG = log.getLogger(__name__)
 
-GIB = 1024**3
 #: Key of a share server's backend details under which all that makes it is kept.
 SPEC = "spec"
 
@@ -44,14 +43,14 @@ class ContainerShareDriver(driver.ShareDriver):  # type: ignore[misc]
 
     def do_setup(self, context: Any) -> None:
         """Put the parts together; Manila has forked by now, so connections may be made."""
-        with _translated():
+        with errors.translated():
             owner = f"manila-{self.configuration.config_group}"
             self._settings = conf.settings(self.configuration.safe_get, owner)
             self._shares = assembly.open_service(self._settings)
 
     def check_for_setup_error(self) -> None:
         """Refuse to start on a host that can't serve, and finish what a crash left."""
-        with _translated():
+        with errors.translated():
             assembly.check(self._settings)
             health = self._shares.recover()
         if health.finished:
@@ -59,7 +58,7 @@ class ContainerShareDriver(driver.ShareDriver):  # type: ignore[misc]
 
     def get_backend_info(self, context: Any) -> dict[str, str]:
         """Return what must make Manila call :meth:`ensure_shares` when it changes."""
-        with _translated():
+        with errors.translated():
             servers = [(each.id, each.state, each.container_id) for each in self._servers()]
         digest = hashlib.sha256(repr(servers).encode()).hexdigest()
         return {"boot_id": abilities.boot_id(), "servers": digest}
@@ -77,7 +76,7 @@ class ContainerShareDriver(driver.ShareDriver):  # type: ignore[misc]
             return {"status": constants.STATUS_ERROR}
         return {
             "status": constants.STATUS_AVAILABLE,
-            "export_locations": _locations(found),
+            "export_locations": answers.locations(found),
             "reapply_access_rules": again,
         }
 
@@ -104,8 +103,8 @@ class ContainerShareDriver(driver.ShareDriver):  # type: ignore[misc]
     def _setup_server(
         self, network_info: Sequence[dict[str, Any]], metadata: Any = None
     ) -> dict[str, str]:
-        with _translated():
-            server = self._shares.create_server(_spec(network_info))
+        with errors.translated():
+            server = self._shares.create_server(networks.spec(network_info))
         return {
             "identifier": f"cs-share-{server.id}",
             "id": server.id,
@@ -119,7 +118,7 @@ class ContainerShareDriver(driver.ShareDriver):  # type: ignore[misc]
         if not server_details or "id" not in server_details:
             LOG.warning("A share server without details was never made; nothing to delete")
             return
-        with _translated():
+        with errors.translated():
             self._shares.delete_server(server_details["id"])
 
     # Shares -------------------------------------------------------------------------------
@@ -132,13 +131,13 @@ class ContainerShareDriver(driver.ShareDriver):  # type: ignore[misc]
             raise exception.InvalidShare(
                 reason=f"protocol {share['share_proto']} is not served here; use CIFS"
             )
-        with _translated(share["id"]):
-            made = self._shares.create(share["id"], share_server["id"], share["size"] * GIB)
-        return _locations(made)
+        with errors.translated(share["id"]):
+            made = self._shares.create(share["id"], share_server["id"], share["size"] * answers.GIB)
+        return answers.locations(made)
 
     def delete_share(self, context: Any, share: Any, share_server: Any = None) -> None:
         """Remove a share and its data."""
-        with _translated(share["id"]):
+        with errors.translated(share["id"]):
             self._shares.delete(share["id"])
 
     def extend_share(self, share: Any, new_size: int, share_server: Any = None) -> None:
@@ -146,8 +145,8 @@ class ContainerShareDriver(driver.ShareDriver):  # type: ignore[misc]
 
         :param new_size: GiB.
         """
-        with _translated(share["id"]):
-            self._shares.extend(share["id"], new_size * GIB)
+        with errors.translated(share["id"]):
+            self._shares.extend(share["id"], new_size * answers.GIB)
 
     def update_access(
         self,
@@ -177,7 +176,7 @@ class ContainerShareDriver(driver.ShareDriver):  # type: ignore[misc]
                     {"rule": rule["access_id"], "id": share["id"], "why": exc},
                 )
                 answer[rule["access_id"]] = {"state": constants.ACCESS_STATE_ERROR}
-        with _translated(share["id"]):
+        with errors.translated(share["id"]):
             passwords = self._shares.set_rules(share["id"], accepted.values())
         for access_id, accepted_rule in accepted.items():
             answer[access_id] = {"state": constants.ACCESS_STATE_ACTIVE}
@@ -188,7 +187,7 @@ class ContainerShareDriver(driver.ShareDriver):  # type: ignore[misc]
     # Capacity -----------------------------------------------------------------------------
 
     def _update_share_stats(self, data: dict[str, Any] | None = None) -> None:
-        with _translated():
+        with errors.translated():
             capacity = self._shares.capacity()
         reserved = self.configuration.safe_get("reserved_share_percentage") or 0
         on_extend = self.configuration.safe_get("reserved_share_extend_percentage")
@@ -196,10 +195,10 @@ class ContainerShareDriver(driver.ShareDriver):  # type: ignore[misc]
         pool = {
             "pool_name": self.configuration.safe_get("share_backend_name")
             or self.configuration.config_group,
-            "total_capacity_gb": capacity.total / GIB,
-            "free_capacity_gb": capacity.free / GIB,
-            "allocated_capacity_gb": capacity.provisioned / GIB,
-            "provisioned_capacity_gb": capacity.provisioned / GIB,
+            "total_capacity_gb": capacity.total / answers.GIB,
+            "free_capacity_gb": capacity.free / answers.GIB,
+            "allocated_capacity_gb": capacity.provisioned / answers.GIB,
+            "provisioned_capacity_gb": capacity.provisioned / answers.GIB,
             "reserved_percentage": reserved,
             "reserved_share_extend_percentage": on_extend or reserved,
             "reserved_snapshot_percentage": from_snapshot or reserved,
@@ -217,53 +216,3 @@ class ContainerShareDriver(driver.ShareDriver):  # type: ignore[misc]
 
     def _servers(self) -> Sequence[model.Server]:
         return self._shares.servers.list()
-
-
-def _spec(network_info: Sequence[dict[str, Any]]) -> model.ServerSpec:
-    if len(network_info) != 1:
-        raise exceptions.NotSupported("A share server can live in one subnet only.")
-    info = network_info[0]
-    if info["security_services"]:
-        raise exceptions.NotSupported(
-            "Security services are not served yet; use a share network without any."
-        )
-    allocation = info["network_allocations"][0]
-    subnet = model.Subnet(
-        id=info["neutron_subnet_id"] or _subnet_name(info["segmentation_id"], allocation["cidr"]),
-        cidr=allocation["cidr"],
-        gateway=allocation["gateway"] or None,
-        mtu=allocation["mtu"] or None,
-    )
-    return model.ServerSpec(
-        id=info["server_id"],
-        subnet=subnet,
-        address=allocation["ip_address"],
-        mac=allocation["mac_address"] or None,
-        port_id=allocation["id"] if info["neutron_subnet_id"] else None,
-    )
-
-
-def _subnet_name(segmentation_id: int | None, cidr: str) -> str:
-    """Return what everybody on a subnet of Manila's standalone plug-in calls it."""
-    return f"{segmentation_id or 0}-{cidr}".translate(str.maketrans("/:", "_."))
-
-
-def _locations(share: model.Share) -> list[dict[str, Any]]:
-    return [
-        {"path": share.export_location, "is_admin_only": False, "metadata": {"preferred": True}}
-    ]
-
-
-@contextlib.contextmanager
-def _translated(share_id: str | None = None) -> Iterator[None]:
-    """Raise the core's errors as Manila's, so that Manila does with them what it should."""
-    try:
-        yield
-    except exceptions.PossibleDataLoss as exc:
-        raise exception.ShareShrinkingPossibleDataLoss(share_id=share_id) from exc
-    except model.ShareNotFound as exc:
-        raise exception.ShareResourceNotFound(share_id=share_id) from exc
-    except exceptions.InvalidRequest as exc:
-        raise exception.InvalidInput(reason=str(exc)) from exc
-    except exceptions.ContainerStackError as exc:
-        raise exception.ShareBackendException(msg=str(exc)) from exc
