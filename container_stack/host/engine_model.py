@@ -94,11 +94,6 @@ class ContainerSpec:
     :param address4: fixed address in the network's IPv4 subnet; survives restarts.
     :param mac: as 02:42:ac:11:00:02.
     :param capabilities: without CAP_; all others are dropped.
-    :param memory: bytes, with ``swap`` bytes more that may be swapped out.
-    :param cpu_quota: microseconds of CPU in each ``cpu_period`` microseconds.
-    :param cpu_shares: weight against others when all want more, at least 2; 1024 is usual.
-    :param cpuset_cpus: CPUs that it may run on, as 0-3,7; ``cpuset_mems`` are memory nodes.
-    :param pids: processes and threads.
     :param init: let the engine's tiny init be process 1, which reaps orphans and obeys SIGTERM.
     :param restart: "no", "always", "unless-stopped", or "on-failure" with ":5" for five times.
     :param auto_remove: the engine removes it when it ends.
@@ -140,14 +135,7 @@ class ContainerSpec:
     capabilities: Sequence[str] = ()
     read_only_root: bool = False
     no_new_privileges: bool = True
-    memory: int | None = None
-    swap: int = 0
-    cpu_period: int | None = None
-    cpu_quota: int | None = None
-    cpu_shares: int | None = None
-    cpuset_cpus: str | None = None
-    cpuset_mems: str | None = None
-    pids: int | None = None
+    limits: Limits = Limits()
     init: bool = False
     restart: str = "no"
     auto_remove: bool = False
@@ -175,20 +163,6 @@ class ContainerSpec:
     userns: str | None = None
     runtime: str | None = None
     log_size: int | None = None
-
-    @property
-    def limits(self) -> Limits:
-        """What it may take."""
-        return Limits(
-            self.memory,
-            self.swap,
-            self.cpu_period,
-            self.cpu_quota,
-            self.cpu_shares,
-            self.cpuset_cpus,
-            self.cpuset_mems,
-            self.pids,
-        )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

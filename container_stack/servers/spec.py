@@ -84,7 +84,6 @@ def container_spec(
     wish, dns = plan.wish, _dns(plan, defaults)
     main = {**labels(owner, plan.id), model.ROLE: model.Role.MAIN, model.NAME: plan.name}
     main |= {GPUS: ",".join(plan.gpus)} if plan.gpus else {}
-    limits = _limits(plan, defaults)
     return containers.ContainerSpec(
         name=container_name(plan.id),
         image=image_id,
@@ -120,13 +119,7 @@ def container_spec(
         published=wish.published,
         storage=plan.limits.disk if defaults.quota else None,
         log_size=defaults.log_size,
-        memory=limits.memory,
-        swap=limits.swap,
-        cpu_period=limits.cpu_period,
-        cpu_quota=limits.cpu_quota,
-        cpu_shares=limits.cpu_shares,
-        cpuset_cpus=limits.cpuset_cpus,
-        pids=limits.pids,
+        limits=limits(plan, defaults),
     )
 
 
@@ -135,8 +128,8 @@ def _foreign(given: Mapping[str, str]) -> dict[str, str]:
     return {key: value for key, value in given.items() if not key.startswith("container_stack.")}
 
 
-def _limits(plan: model.Plan, defaults: Defaults) -> containers.Limits:
-    """Return the flavor's limits; a wish can only take less of a thing."""
+def limits(plan: model.Plan, defaults: Defaults) -> containers.Limits:
+    """Return what a server may take: its flavor's limits, of which a wish can only take less."""
     given, wish = plan.limits, plan.wish
     memory = _least(given.memory, wish.memory)
     shares = _least(wish.cpu_shares, given.cpu_shares)
@@ -149,11 +142,6 @@ def _limits(plan: model.Plan, defaults: Defaults) -> containers.Limits:
         cpuset_cpus=cpusets.within(wish.cpuset, given.cpuset),
         pids=given.pids or defaults.pids,
     )
-
-
-def limits(plan: model.Plan, defaults: Defaults) -> containers.Limits:
-    """Return what a server may take, as the engine's ``update`` wants it."""
-    return _limits(plan, defaults)
 
 
 def _least(*values: int | None) -> int | None:

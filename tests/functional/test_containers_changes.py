@@ -54,7 +54,9 @@ def test_restart_starts_what_runs_and_what_does_not(engine: Engine, container: s
 def test_limits_change_while_it_runs_and_what_is_not_named_stays(
     engine: Engine, make_spec: MakeSpec
 ) -> None:
-    container = engine.run(make_spec(memory=64 * MIB, pids=40, cpu_shares=300))
+    container = engine.run(
+        make_spec(limits=containers.Limits(memory=64 * MIB, pids=40, cpu_shares=300))
+    )
     try:
         engine.update(container, containers.Limits(memory=96 * MIB, swap=32 * MIB, pids=50))
         host = raw(engine, container)["HostConfig"]

@@ -136,7 +136,9 @@ def test_deadline_kills_an_unprivileged_users_command(engine: Engine, container:
 
 
 def test_deadline_kills_where_little_is_granted(engine: Engine, make_spec: MakeSpec) -> None:
-    spec = make_spec(read_only_root=True, pids=8, memory=16 * 1024**2, user="guest")
+    spec = make_spec(
+        read_only_root=True, limits=containers.Limits(memory=16 * 1024**2, pids=8), user="guest"
+    )
     container_id = engine.run(spec)
     forks = "for n in 1 2 3 4 5 6 7 8 9; do sleep 1000 & done; wait; sleep 1000"
     overrun(engine, container_id, forks)

@@ -108,11 +108,13 @@ def test_containers_are_made_with_the_limits_of_a_sandbox(
     engine: containers.Engine, make_spec: MakeSpec
 ) -> None:
     spec = make_spec(
-        memory=64 * 1024**2,
-        swap=32 * 1024**2,
-        cpu_period=50_000,
-        cpu_quota=25_000,
-        cpuset_cpus="0",
+        limits=containers.Limits(
+            memory=64 * 1024**2,
+            swap=32 * 1024**2,
+            cpu_period=50_000,
+            cpu_quota=25_000,
+            cpuset_cpus="0",
+        ),
         stop_signal="SIGHUP",
         auto_remove=True,
     )

@@ -225,7 +225,7 @@ def test_container_is_granted_what_is_named_and_no_more() -> None:
     assert set(spec.capabilities) == {"FOWNER", "SETGID", "SETUID"}
     assert spec.read_only_root
     assert spec.no_new_privileges
-    assert (spec.memory, spec.pids, spec.restart) == (3, 5, "unless-stopped")
+    assert (spec.limits.memory, spec.limits.pids, spec.restart) == (3, 5, "unless-stopped")
     assert {(each.target, each.kind) for each in spec.mounts} == {
         ("/run", "tmpfs"),
         ("/shares", "bind"),

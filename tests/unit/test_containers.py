@@ -281,9 +281,11 @@ def test_what_few_containers_want_is_said_only_for_them() -> None:
 
 
 def test_limits_are_the_same_words_at_the_start_and_later() -> None:
-    made = spec(memory=64, swap=32, cpu_shares=2, cpuset_cpus="0", pids=7, cpu_quota=5)
-    later = engine_config.limits(made.limits)
-    host = engine_config.container_config(made, NEW)["HostConfig"]
+    limits = containers.Limits(
+        memory=64, swap=32, cpu_shares=2, cpuset_cpus="0", pids=7, cpu_quota=5
+    )
+    later = engine_config.limits(limits)
+    host = engine_config.container_config(spec(limits=limits), NEW)["HostConfig"]
     assert later.items() <= host.items()
     assert later == {
         "Memory": 64,

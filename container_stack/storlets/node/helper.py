@@ -200,8 +200,7 @@ def spec(gateway_: gateway.Gateway, base: str, scope: str) -> containers.Contain
             containers.Mount(gateway.NATIVE, agent.NATIVE, read_only=True),
         ],
         read_only_root=True,
-        memory=MEMORY,
-        pids=PIDS,
+        limits=containers.Limits(memory=MEMORY, pids=PIDS),
         user="0",
         auto_remove=True,
     )

@@ -66,12 +66,14 @@ def spec(
         stop_signal="SIGHUP",
         capabilities=CAPABILITIES,
         no_new_privileges=False,
-        memory=limits.memory,
-        # Where nobody says anything the engine allows as much again.
-        swap=limits.memory or 0,
-        cpu_period=limits.cpu_period,
-        cpu_quota=limits.cpu_quota,
-        cpuset_cpus=limits.cpuset_cpus,
-        cpuset_mems=limits.cpuset_mems,
-        pids=limits.pids,
+        limits=containers.Limits(
+            memory=limits.memory,
+            # Where nobody says anything the engine allows as much again.
+            swap=limits.memory or 0,
+            cpu_period=limits.cpu_period,
+            cpu_quota=limits.cpu_quota,
+            cpuset_cpus=limits.cpuset_cpus,
+            cpuset_mems=limits.cpuset_mems,
+            pids=limits.pids,
+        ),
     )

@@ -46,7 +46,7 @@ def test_server_is_walled_in_unless_somebody_says_otherwise() -> None:
     assert plain.no_new_privileges
     assert not plain.privileged
     assert {"NET_RAW", "MKNOD", "SYS_ADMIN"}.isdisjoint(plain.capabilities)
-    assert (plain.network, plain.pids, plain.restart) == (None, 4096, "no")
+    assert (plain.network, plain.limits.pids, plain.restart) == (None, 4096, "no")
     open_one = made(defaults=spec.Defaults(privileged=True))
     assert open_one.privileged
     assert not open_one.no_new_privileges
@@ -60,16 +60,16 @@ def test_capabilities_are_the_operators_and_what_a_wish_adds_and_drops() -> None
 
 def test_a_wish_can_only_take_less_than_the_flavor_gives() -> None:
     limits = model.Limits(memory=256 * MIB, swap=128 * MIB, cpus=1.5, pids=70)
-    greedy = made(model.Wish(memory=999 * MIB, swap=999 * MIB), limits=limits)
-    modest = made(model.Wish(memory=64 * MIB, swap=0), limits=limits)
+    greedy = made(model.Wish(memory=999 * MIB, swap=999 * MIB), limits=limits).limits
+    modest = made(model.Wish(memory=64 * MIB, swap=0), limits=limits).limits
     assert (greedy.memory, greedy.swap) == (256 * MIB, 128 * MIB)
     assert (modest.memory, modest.swap) == (64 * MIB, 0)
     assert (greedy.cpu_quota, greedy.cpu_period, greedy.pids) == (150_000, 100_000, 70)
 
 
 def test_no_share_is_less_than_the_kernels_least() -> None:
-    assert made(limits=model.Limits(cpu_shares=1)).cpu_shares == 2
-    assert made().cpu_shares is None
+    assert made(limits=model.Limits(cpu_shares=1)).limits.cpu_shares == 2
+    assert made().limits.cpu_shares is None
 
 
 def test_disk_is_limited_only_where_the_storage_can() -> None:
