@@ -56,6 +56,32 @@ class Subnet:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Interface:
+    """A share server's address on one subnet.
+
+    :param mac: its hardware address, where a port was reserved with one.
+    :param port_id: the port at the network service, for Open vSwitch's ``iface-id``.
+    """
+
+    subnet: Subnet
+    address: str
+    mac: str | None = None
+    port_id: str | None = None
+
+    def __post_init__(self) -> None:
+        address = _parse(ipaddress.ip_address, self.address, "address")
+        if address not in ipaddress.ip_network(self.subnet.cidr):
+            raise exceptions.InvalidRequest(f"{self.address} is not in {self.subnet.cidr}.")
+        if self.address == self.subnet.gateway:
+            raise exceptions.InvalidRequest(f"{self.address} is the gateway's address.")
+
+    @property
+    def version(self) -> int:
+        """4 or 6."""
+        return ipaddress.ip_address(self.address).version
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class ServerSpec:
     """What a share server is to be.
 
@@ -64,6 +90,7 @@ class ServerSpec:
     :param address: its address in the subnet, for as long as it exists.
     :param mac: its hardware address, where a port was reserved with one.
     :param port_id: the port at the network service, for Open vSwitch's ``iface-id``.
+    :param also: where it lives besides; clients may come by any of its addresses.
     """
 
     id: str
@@ -71,14 +98,23 @@ class ServerSpec:
     address: str
     mac: str | None = None
     port_id: str | None = None
+    also: tuple[Interface, ...] = ()
 
     def __post_init__(self) -> None:
         check_id(self.id, "share server")
-        address = _parse(ipaddress.ip_address, self.address, "address")
-        if address not in ipaddress.ip_network(self.subnet.cidr):
-            raise exceptions.InvalidRequest(f"{self.address} is not in {self.subnet.cidr}.")
-        if self.address == self.subnet.gateway:
-            raise exceptions.InvalidRequest(f"{self.address} is the gateway's address.")
+        seen: list[Subnet] = []
+        for each in self.interfaces:
+            for other in seen:
+                if other.id == each.subnet.id or _overlap(other.cidr, each.subnet.cidr):
+                    raise exceptions.InvalidRequest(
+                        f"Share server {self.id} can't have two addresses in {each.subnet.cidr}."
+                    )
+            seen.append(each.subnet)
+
+    @property
+    def interfaces(self) -> tuple[Interface, ...]:
+        """All its addresses, the first one first."""
+        return (Interface(self.subnet, self.address, self.mac, self.port_id), *self.also)
 
     def to_json(self) -> str:
         """Return the text that a label keeps."""
@@ -86,9 +122,13 @@ class ServerSpec:
 
     @classmethod
     def from_json(cls, text: str) -> "ServerSpec":
-        """Return what :meth:`to_json` was made from."""
+        """Return what :meth:`to_json` was made from, here or in an earlier version."""
         values = json.loads(text)
-        return cls(**{**values, "subnet": Subnet(**values["subnet"])})
+        also = tuple(
+            Interface(**{**each, "subnet": Subnet(**each["subnet"])})
+            for each in values.get("also", ())
+        )
+        return cls(**{**values, "subnet": Subnet(**values["subnet"]), "also": also})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -115,13 +155,19 @@ class Share:
     """A share as it is now.
 
     :param size: bytes.
-    :param export_location: what a client connects to, such as ``\\\\10.254.0.5\\<id>``.
+    :param export_locations: what a client connects to, such as ``\\\\10.254.0.5\\<id>``: one for
+        each address of its server, the preferred one first.
     """
 
     id: str
     server_id: str
     size: int
-    export_location: str
+    export_locations: tuple[str, ...]
+
+    @property
+    def export_location(self) -> str:
+        """What a client connects to unless it has a reason for another."""
+        return self.export_locations[0]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -134,6 +180,11 @@ class Health:
 
     finished: tuple[str, ...] = ()
     failed: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+def _overlap(one: str, other: str) -> bool:
+    a, b = ipaddress.ip_network(one), ipaddress.ip_network(other)
+    return a.version == b.version and a.overlaps(b)
 
 
 def _parse(parser, text: str, what: str):  # type: ignore[no-untyped-def]

@@ -244,5 +244,5 @@ class ShareService:
         return volume
 
     def _share(self, volume: storage.Volume, server: model.Server) -> model.Share:
-        location = cifs.export_location(server.spec.address, volume.id)
-        return model.Share(volume.id, server.id, volume.size, location)
+        locations = [cifs.export_location(i.address, volume.id) for i in server.spec.interfaces]
+        return model.Share(volume.id, server.id, volume.size, tuple(locations))

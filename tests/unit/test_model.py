@@ -43,3 +43,29 @@ def test_address_must_be_a_free_one_of_the_subnet(address):
 def test_ipv6_subnet_is_fine():
     subnet = model.Subnet("s6", "fd00:7::/64", gateway="fd00:7::1")
     assert model.ServerSpec("srv-6", subnet, "fd00:7::9").address == "fd00:7::9"
+
+
+ALSO = model.Interface(model.Subnet("s6", "fd00:7::/64"), "fd00:7::9", port_id="q")
+
+
+def test_spec_with_several_addresses_survives_its_label():
+    spec = model.ServerSpec("srv-1", SUBNET, "10.254.7.9", also=(ALSO,))
+    assert model.ServerSpec.from_json(spec.to_json()) == spec
+    assert [each.address for each in spec.interfaces] == ["10.254.7.9", "fd00:7::9"]
+    assert [each.version for each in spec.interfaces] == [4, 6]
+
+
+def test_label_of_a_version_without_further_addresses_is_understood():
+    text = '{"address": "10.254.7.9", "id": "s", "mac": null, "port_id": null, "subnet": '
+    text += '{"cidr": "10.254.7.0/24", "gateway": null, "id": "n", "mtu": null}}'
+    assert model.ServerSpec.from_json(text).also == ()
+
+
+@pytest.mark.parametrize(
+    "subnet",
+    [model.Subnet("subnet-1", "10.9.0.0/16"), model.Subnet("other", "10.254.0.0/16")],
+)
+def test_two_addresses_in_one_subnet_are_refused(subnet):
+    address = subnet.cidr.replace("0/16", "9")
+    with pytest.raises(exceptions.InvalidRequest, match="two addresses"):
+        model.ServerSpec("s", SUBNET, "10.254.7.9", also=(model.Interface(subnet, address),))

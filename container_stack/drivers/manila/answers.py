@@ -9,7 +9,12 @@ GIB = 1024**3
 
 
 def locations(share: model.Share) -> list[dict[str, Any]]:
-    """Return where clients find a share."""
+    """Return where clients find a share: by each address of its server, the first is preferred."""
     return [
-        {"path": share.export_location, "is_admin_only": False, "metadata": {"preferred": True}}
+        {
+            "path": path,
+            "is_admin_only": False,
+            "metadata": {"preferred": path == share.export_location},
+        }
+        for path in share.export_locations
     ]
