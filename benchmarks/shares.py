@@ -16,7 +16,7 @@ import smbclient
 
 from container_stack.host import containers, images
 from container_stack.rootwrap import executor
-from container_stack.shares import assembly, cifs, image, model, service
+from container_stack.shares import assembly, cifs, container, image, model, service
 from container_stack.testing import privilege
 
 SIZE = 300 * 1024**2
@@ -87,8 +87,8 @@ def plain_container(made: Bench, network: str, number: int) -> str:
     name = f"cstest-bench-{number}"
     directory = os.path.join(made.settings.state_dir, "mounts", "shares", name)
     os.makedirs(directory, exist_ok=True)
-    spec = cifs.container_spec(
-        cifs.ContainerSettings(image=made.settings.image),
+    spec = container.spec(
+        container.Settings(image=made.settings.image),
         name=name,
         labels={"container_stack.test": "1"},
         shares_directory=directory,

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from container_stack import exceptions, plugins
 from container_stack.host import containers, filesystem, images, locks, network, plug, storage
 from container_stack.rootwrap import commands, executor
-from container_stack.shares import cifs, image, servers, service, wiring
+from container_stack.shares import container, image, servers, service, wiring
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def assemble(
         engine,
         _wires(settings, engine, run, object_locks),
         object_locks,
-        cifs.ContainerSettings(
+        container.Settings(
             image=settings.image,
             memory=settings.memory,
             pids=settings.pids,

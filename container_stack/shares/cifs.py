@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The language of Samba: access rules, export locations, and what a share server's container is.
+"""CIFS: the language of Samba, its access rules and export locations.
 
 In the container one program answers, ``share-server``. It checks again all that it is told.
 """
@@ -13,23 +13,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from container_stack import exceptions
-from container_stack.host import containers
-from container_stack.shares import image
+from container_stack.shares import protocol
 
 SHARE_SERVER = "/usr/libexec/share-server"
 #: Accounts and groups of the image's own, and the group that Samba puts everybody in.
 RESERVED_USERS = frozenset({"root", "nobody", "none", "share"})
 RESERVED_SHARES = frozenset({"global", "homes", "printers"})
-
-#: smbd begins as root and acts on files as the user who logged in: SETUID and SETGID, without
-#: which it stops at once. FOWNER lets it set the times of a file that another user made. Whoever
-#: has SETUID can become the owner anyway.
-CAPABILITIES = ("FOWNER", "SETGID", "SETUID")
-#: Any process may listen on the SMB port, so none needs NET_BIND_SERVICE.
-SYSCTLS = {"net.ipv4.ip_unprivileged_port_start": "445"}
-#: Samba counts on 16384 open files for each client, as Windows has. More is refused where the
-#: engine itself has less and may not raise its own limit.
-ULIMITS = {"nofile": (16384, 16384)}
 
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 _SHARE = re.compile(r"(?!.*\.\.)[a-z0-9][a-z0-9._-]{0,62}")
@@ -39,7 +28,7 @@ _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(protocol.Rule):
     """Who may use a share, or from where.
 
     User rules say WHO and ip rules say FROM WHERE: with both, a user needs both. A share without
@@ -52,13 +41,8 @@ class Rule:
     :raises NotSupported: SMB has no rule of this kind, or not with this level.
     """
 
-    kind: str
-    to: str
-    level: str = "rw"
-
     def __post_init__(self) -> None:
-        if self.level not in ("rw", "ro"):
-            raise exceptions.InvalidRequest(f"Access level {self.level!r} is not rw or ro.")
+        protocol.Rule.__post_init__(self)
         if self.kind == "user":
             _check_user(self.to)
         elif self.kind == "ip":
@@ -106,7 +90,7 @@ def _from_samba(text: str) -> str:
     return f"{address}/{int(ipaddress.IPv6Address(mask)).bit_count()}"
 
 
-def section(share: str, rules: Iterable[Rule]) -> str:
+def section(share: str, rules: Iterable[protocol.Rule]) -> str:
     """Return the share's section for Samba, or "" when nobody is to get in.
 
     An empty list of valid users admits everybody, so there is no section with one.
@@ -151,57 +135,6 @@ def export_location(address: str, share: str) -> str:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class ContainerSettings:
-    """What an operator may choose for share servers.
-
-    :param memory: bytes; 10 MB serve nobody, each client takes 1 to 3 MB more.
-    :param pids: processes and threads. The image admits 200 clients with 17 each.
-    :param start_timeout: seconds until a started server must answer.
-    """
-
-    image: str = image.REFERENCE
-    memory: int = 512 * 1024**2
-    pids: int = 4096
-    start_timeout: float = 60.0
-
-
-def container_spec(
-    settings: ContainerSettings,
-    *,
-    name: str,
-    labels: Mapping[str, str],
-    shares_directory: str,
-    state_volume: str,
-) -> containers.ContainerSpec:
-    """Return a share server's container, which has no network yet.
-
-    It writes to its volume (accounts, passwords, sections), to memory (locks, sessions), and to
-    what is mounted below ``shares_directory`` on the host, before it starts or later. Where
-    nothing is mounted it can't write.
-
-    :param shares_directory: on a mount with shared propagation; one directory below for each share.
-    :param state_volume: a volume of the engine's; who has it has the passwords.
-    """
-    return containers.ContainerSpec(
-        name=name,
-        image=settings.image,
-        labels=labels,
-        mounts=(
-            containers.Mount("", "/run", kind="tmpfs", size=64 * 1024**2, mode=0o755),
-            containers.Mount(state_volume, "/var/lib/samba", kind="volume"),
-            containers.Mount(shares_directory, "/shares", read_only=True, propagation="rslave"),
-        ),
-        capabilities=CAPABILITIES,
-        read_only_root=True,
-        no_new_privileges=True,
-        limits=containers.Limits(memory=settings.memory, pids=settings.pids),
-        sysctls=SYSCTLS,
-        ulimits=ULIMITS,
-        restart="unless-stopped",
-    )
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
 class Session:
     """A client that is connected now, and by what: SMB3_11 and AES-128-GCM, say.
 
@@ -215,37 +148,26 @@ class Session:
     cipher: str
 
 
-class Samba:
-    """The Samba of one running share server.
+class Samba(protocol.Protocol):
+    """The Samba of one running share server. Every method is one run of ``share-server``."""
 
-    Every method is one run of ``share-server``, and may be repeated, also after a crash in the
-    middle of it. Changes of one server wait for each other.
+    name = "CIFS"
+    rule = Rule
 
-    :raises CommandFailed: it failed, and may be repeated.
-    """
-
-    def __init__(self, engine: containers.Engine, container_id: str) -> None:
-        self._engine = engine
-        self._container_id = container_id
+    @staticmethod
+    def export_location(address: str, share: str) -> str:
+        return export_location(address, share)
 
     def wait_ready(self, timeout: float) -> None:
-        """Return when clients can connect.
-
-        :param timeout: seconds, rounded up to whole ones.
-        """
         seconds = math.ceil(timeout)
         self._run("ready", str(seconds), timeout=seconds + 10.0)
 
-    def set_share(self, name: str, rules: Iterable[Rule]) -> Mapping[str, str]:
+    def set_share(self, name: str, rules: Iterable[protocol.Rule]) -> Mapping[str, str]:
         """Serve a share to exactly these users from exactly these networks.
 
         Connections of those who may no longer enter, or no longer write, are closed, and no
-        others. Who may write from now on can when he connects next.
-
-        :returns: each user's password. A user has one password for all shares of a server, until
-            no rule names him.
-        :raises InvalidRequest: the share can't have this name, or a user has two rules.
-        :raises CommandFailed: also when the share's volume isn't mounted.
+        others. Who may write from now on can when he connects next. A user has one password for
+        all shares of a server, until no rule names him.
         """
         # The end tells that nothing was cut off: half a section may admit more than the whole.
         wanted = section(name, rules) + "end\n"
@@ -253,16 +175,11 @@ class Samba:
         return {m["user"]: m["key"] for m in map(_KEY.fullmatch, answer.splitlines()) if m}
 
     def remove_share(self, name: str) -> None:
-        """Stop serving a share, if it is served, and let go of its volume.
-
-        When this returns the host can unmount it.
-        """
         _check_share(name)
         self._run("remove", name)
 
-    def shares(self) -> Mapping[str, frozenset[Rule]]:
-        """Return the rules of every share that somebody may use."""
-        found: dict[str, set[Rule]] = {}
+    def shares(self) -> Mapping[str, frozenset[protocol.Rule]]:
+        found: dict[str, set[protocol.Rule]] = {}
         for line in self._run("list").splitlines():
             kind, share, *rest = line.split()
             rules = found.setdefault(share, set())

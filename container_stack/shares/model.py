@@ -157,12 +157,14 @@ class Share:
     :param size: bytes.
     :param export_locations: what a client connects to, such as ``\\\\10.254.0.5\\<id>``: one for
         each address of its server, the preferred one first.
+    :param protocol: as Manila calls it, such as CIFS.
     """
 
     id: str
     server_id: str
     size: int
     export_locations: tuple[str, ...]
+    protocol: str
 
     @property
     def export_location(self) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from container_stack import exceptions
 from container_stack.host import containers, locks
-from container_stack.shares import cifs, model, wiring
+from container_stack.shares import cifs, container, model, protocol, protocols, wiring
 
 LOG = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class ShareServers:
         engine: containers.Engine,
         wires: wiring.Wiring,
         object_locks: locks.ObjectLocks,
-        container: cifs.ContainerSettings,
+        settings: container.Settings,
         *,
         owner: str,
         tree: str,
@@ -43,7 +43,7 @@ class ShareServers:
         self._engine = engine
         self._wires = wires
         self._locks = object_locks
-        self._container = container
+        self._settings = settings
         self._owner = owner
         self._tree = tree
 
@@ -127,19 +127,26 @@ class ShareServers:
         """Return the Samba of a server."""
         return cifs.Samba(self._engine, server.container_id)
 
+    def speaking(self, server: model.Server, name: str) -> protocol.Protocol:
+        """Return what serves this protocol in a server.
+
+        :raises NotSupported: no server speaks it.
+        """
+        return protocols.get(name)(self._engine, server.container_id)
+
     def _make(self, spec: model.ServerSpec) -> model.Server:
         labels = self._labels(spec.id)
         self._engine.create_volume(_volume(spec.id), labels)
         self._make_directory(spec.id)
-        container = cifs.container_spec(
-            self._container,
+        wanted = container.spec(
+            self._settings,
             name=PREFIX + spec.id + CREATING,
             labels={**labels, "container_stack.spec": spec.to_json()},
             shares_directory=self.directory(spec.id),
             state_volume=_volume(spec.id),
         )
         try:
-            with self._wires.attached(container, spec) as wired:
+            with self._wires.attached(wanted, spec) as wired:
                 container_id = self._engine.create(wired)
         except exceptions.NotFound as exc:
             raise exceptions.HostNotReady(
@@ -164,7 +171,7 @@ class ShareServers:
 
     def _served(self, server: model.Server) -> model.Server:
         self._wires.connect(server.spec, self._engine.inspect(server.container_id))
-        self.samba(server).wait_ready(self._container.start_timeout)
+        self.samba(server).wait_ready(self._settings.start_timeout)
         return server
 
     def _rename(self, server: model.Server, suffix: str) -> None:
@@ -173,8 +180,8 @@ class ShareServers:
             self._engine.rename(server.container_id, name)
 
     def _destroy(self, spec: model.ServerSpec) -> None:
-        for container in self._engine.list(self._labels(spec.id)):
-            self._engine.remove(container.id)
+        for each in self._engine.list(self._labels(spec.id)):
+            self._engine.remove(each.id)
         self._wires.release(spec)
         self._remove_volume(spec.id)
 
@@ -218,12 +225,12 @@ def _volume(server_id: str) -> str:
     return PREFIX + server_id
 
 
-def _server(container: containers.Container) -> model.Server:
-    if container.name.endswith(CREATING):
+def _server(found: containers.Container) -> model.Server:
+    if found.name.endswith(CREATING):
         state = "creating"
-    elif container.name.endswith(DELETING):
+    elif found.name.endswith(DELETING):
         state = "deleting"
     else:
-        state = "active" if container.state == "running" else "stopped"
-    spec = model.ServerSpec.from_json(container.labels["container_stack.spec"])
-    return model.Server(spec, state, container.id)
+        state = "active" if found.state == "running" else "stopped"
+    spec = model.ServerSpec.from_json(found.labels["container_stack.spec"])
+    return model.Server(spec, state, found.id)

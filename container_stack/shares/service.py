@@ -14,13 +14,14 @@ from concurrent import futures
 
 from container_stack import exceptions
 from container_stack.host import filesystem, locks, storage
-from container_stack.shares import cifs, model, servers
+from container_stack.shares import model, protocol, protocols, servers
 
 LOG = logging.getLogger(__name__)
 
 #: Labels of a share's volume.
 SERVER = "server"
 STATE = "state"
+PROTOCOL = "protocol"
 CREATING, READY, DELETING = "creating", "ready", "deleting"
 #: Things brought back at once; the engine is fastest with about eight.
 WORKERS = 8
@@ -58,15 +59,20 @@ class ShareService:
         """
         self._filesystems.share_tree(self._mounts)
 
-    def create(self, share_id: str, server_id: str, size: int) -> model.Share:
+    def create(
+        self, share_id: str, server_id: str, size: int, protocol_name: str = protocols.DEFAULT
+    ) -> model.Share:
         """Make a share that nobody may enter yet, and return it.
 
         :param size: bytes, rounded up to what the storage can give.
+        :param protocol_name: one of :data:`protocols.PROTOCOLS`.
+        :raises NotSupported: share servers don't speak this protocol.
         :raises NotFound: there is no such server.
         :raises NoSpace: the pool is full; nothing was changed.
         :raises AlreadyExists: a share with this id exists on another server.
         """
         model.check_id(share_id, "share")
+        protocols.get(protocol_name)
         server = self.servers.running(server_id)
         with self._locks.hold(f"share-{share_id}"):
             volume = self._find(share_id)
@@ -77,7 +83,7 @@ class ShareService:
             if volume:
                 self._remove(volume)
             with contextlib.ExitStack() as undo:
-                labels = {SERVER: server_id, STATE: CREATING}
+                labels = {SERVER: server_id, STATE: CREATING, PROTOCOL: protocol_name}
                 volume = self._volumes.create(share_id, size, owner=self._owner, labels=labels)
                 undo.callback(self._remove, volume)
                 self._mount(volume)
@@ -108,7 +114,7 @@ class ShareService:
             self._volumes.grow(share_id, size)
         LOG.info("Extended share %(id)s to %(size)d bytes", {"id": share_id, "size": size})
 
-    def set_rules(self, share_id: str, rules: Iterable[cifs.Rule]) -> Mapping[str, str]:
+    def set_rules(self, share_id: str, rules: Iterable[protocol.Rule]) -> Mapping[str, str]:
         """Let in exactly whom the rules name, and cut the sessions of those who lost access.
 
         :return: the password of every user named, which the tenant needs to log in.
@@ -119,7 +125,9 @@ class ShareService:
             volume = self._volume(share_id)
             server = self.servers.running(volume.labels[SERVER])
             self._mount(volume)
-            return self.servers.samba(server).set_share(share_id, tuple(rules))
+            speaking = self.servers.speaking(server, _protocol(volume))
+            obeyed = tuple(speaking.rule(each.kind, each.to, each.level) for each in rules)
+            return speaking.set_share(share_id, obeyed)
 
     def get(self, share_id: str) -> model.Share:
         """Return a share as it is now.
@@ -216,7 +224,7 @@ class ShareService:
             server = self.servers.get(volume.labels[SERVER])
             if server.state in ("active", "stopped"):
                 server = self.servers.running(server.id)
-                self.servers.samba(server).remove_share(volume.id)
+                self.servers.speaking(server, _protocol(volume)).remove_share(volume.id)
         self._filesystems.unmount(self._path(volume))
         self._volumes.delete(volume.id)
 
@@ -244,5 +252,11 @@ class ShareService:
         return volume
 
     def _share(self, volume: storage.Volume, server: model.Server) -> model.Share:
-        locations = [cifs.export_location(i.address, volume.id) for i in server.spec.interfaces]
-        return model.Share(volume.id, server.id, volume.size, tuple(locations))
+        name = _protocol(volume)
+        at = protocols.get(name).export_location
+        locations = tuple(at(each.address, volume.id) for each in server.spec.interfaces)
+        return model.Share(volume.id, server.id, volume.size, locations, name)
+
+
+def _protocol(volume: storage.Volume) -> str:
+    return volume.labels.get(PROTOCOL, protocols.DEFAULT)

@@ -16,7 +16,7 @@ import pytest
 
 from container_stack import exceptions
 from container_stack.host import containers, images
-from container_stack.shares import cifs, image
+from container_stack.shares import cifs, container, image
 
 NET4, NET6 = "10.251.77", "fd00:251:77:"
 
@@ -147,8 +147,8 @@ def make_server(
             name = f"cstest-{uuid.uuid4().hex[:8]}"
             directory = tree / name
             directory.mkdir()
-            spec = cifs.container_spec(
-                cifs.ContainerSettings(image=samba_image),
+            spec = container.spec(
+                container.Settings(image=samba_image),
                 name=name,
                 labels=test_labels,
                 shares_directory=str(directory),

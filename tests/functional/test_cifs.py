@@ -14,7 +14,7 @@ from smbprotocol import exceptions as smb_exceptions
 
 from container_stack import exceptions
 from container_stack.host import containers
-from container_stack.shares import cifs
+from container_stack.shares import cifs, container
 
 from . import smb_client
 from .share_server import NET4, NET6, ShareServer
@@ -616,8 +616,8 @@ def test_control_program_refuses_the_words(server: ShareServer, words: list[str]
 
 
 def test_image_that_is_missing_is_named(engine: containers.Engine, name: str) -> None:
-    spec = cifs.container_spec(
-        cifs.ContainerSettings(image="cstest-no-such-image:1"),
+    spec = container.spec(
+        container.Settings(image="cstest-no-such-image:1"),
         name=name,
         labels={},
         shares_directory="/tmp",

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from container_stack import exceptions
-from container_stack.shares import cifs
+from container_stack.shares import cifs, container
 
 ALICE = cifs.Rule("user", "alice")
 BOB_READS = cifs.Rule("user", "bob", "ro")
@@ -215,8 +215,8 @@ def test_export_location_is_what_windows_takes(address: str, location: str) -> N
 
 
 def test_container_is_granted_what_is_named_and_no_more() -> None:
-    spec = cifs.container_spec(
-        cifs.ContainerSettings(image="i", memory=3, pids=5),
+    spec = container.spec(
+        container.Settings(image="i", memory=3, pids=5),
         name="n",
         labels={"l": "1"},
         shares_directory="/srv/one",
