@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# run-demo.sh [ARG...]: from a fresh Debian machine to a share that an SMB client reads and writes, to
-# an image on a simulated array, and to a volume of containers. Installs what is missing, starts a Docker engine if none answers,
-# runs `container-stack demo ARG...`, returns its exit code, and stops what it started.
+# run-demo.sh [ARG...]: from a fresh Debian machine to a share that an SMB client reads and writes, a
+# server that is a container, an image on a simulated array, and a volume of containers. Installs what
+# is missing, starts a Docker engine if none answers, runs `container-stack demo ARG...`, returns its
+# exit code, and stops what it started.
 
 # shellcheck source=lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"

@@ -160,6 +160,14 @@ def test_without_sudo_the_demo_stops_and_names_the_cure(place: Path, samba_image
     assert "sudo -v" in ended.stderr
 
 
+def test_an_image_becomes_a_server_and_that_an_image(place: Path, samba_image: str) -> None:
+    ended = run(place, "--image", samba_image, system="nova")
+    assert ended.returncode == 0, ended.stderr
+    assert set(results(ended).values()) == {"ok"}
+    assert len(results(ended)) == 14
+    assert list(place.iterdir()) == []
+
+
 def test_an_image_goes_to_an_array_and_back(place: Path, samba_image: str) -> None:
     ended = run(place, "--image", samba_image, system="glance")
     assert ended.returncode == 0, ended.stderr
@@ -187,7 +195,7 @@ def test_open_storage_is_shown_to_root_only(place: Path, samba_image: str) -> No
 def test_an_unknown_system_is_refused(place: Path) -> None:
     ended = run(place, system="cinder")
     assert ended.returncode == 1
-    assert "there are: manila, glance" in ended.stderr
+    assert "there are: manila, nova, glance, osd" in ended.stderr
 
 
 def test_an_engine_that_is_down_fails_the_demo(place: Path) -> None:

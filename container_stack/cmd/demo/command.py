@@ -18,7 +18,7 @@ from container_stack.cmd.demo import steps
 from container_stack.shares import image
 
 #: Systems with a demo, each a module here, in the order of their walks.
-SYSTEMS = ("manila", "glance", "osd")
+SYSTEMS = ("manila", "nova", "glance", "osd")
 #: Those that only root can be shown.
 ROOTS = ("osd",)
 
@@ -48,7 +48,8 @@ class Walk(Protocol):
 class Demo(exit_code.ExitCode, lister.Lister):
     """Use each system as its service does, and leave nothing behind.
 
-    manila: a share is made, used, extended and cut off. glance: an image goes to a simulated
+    manila: a share is made, used, extended and cut off. nova: a server is booted, resized, and
+    made anew from its snapshot. glance: an image goes to a simulated
     Datera array and back, and is cloned. osd: a volume goes through containers, is snapshotted,
     cloned and grown, and outlives its daemon. Runs as root or, but for osd, as a user with sudo.
     Progress goes to standard error, the table of steps to standard output. The exit code isn't zero

@@ -11,10 +11,8 @@ import time
 import uuid
 from pathlib import Path
 
-from container_stack.cmd import image as image_commands
-from container_stack.cmd.demo import command, glance_backend, steps
+from container_stack.cmd.demo import command, glance_backend, host, steps
 from container_stack.host import attach, attach_libiscsi, containers, images
-from container_stack.shares import image as share_image
 from container_stack.testing.edf import simulator
 
 MIB = 1024**2
@@ -52,12 +50,7 @@ class Walk:
     def _save_image(self, top: Path) -> Path:
         with self.steps.step("An image, as the engine saves it") as step:
             engine_images = images.Images(containers.Engine(self._options.docker_url))
-            if engine_images.find(self._options.image) is None:
-                share_image.build(
-                    engine_images,
-                    reference=self._options.image,
-                    progress=image_commands.progress(self.steps.stream),
-                )
+            host.ensure_image(engine_images, self._options.image, self.steps.stream)
             archive = top / "image.tar"
             with archive.open("wb") as file:
                 for chunk in engine_images.save([self._options.image]):

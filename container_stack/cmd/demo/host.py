@@ -4,17 +4,36 @@
 import ipaddress
 import os
 import random
+import shlex
 import socket
 import struct
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TextIO
 
 from container_stack import exceptions
-from container_stack.host import containers, mounts
+from container_stack.cmd import image as image_commands
+from container_stack.host import containers, images, mounts
+from container_stack.shares import image as share_image
 
 #: Packages of Python's own library that make a tree worth copying.
 LIBRARY = ("asyncio", "email", "encodings", "http", "importlib", "json", "logging", "xml")
 FILES = 200
+
+
+def ensure_image(known: images.Images, reference: str, stream: TextIO) -> bool:
+    """Build the share servers' image unless it is there; tell whether that was needed."""
+    if known.find(reference) is not None:
+        return False
+    share_image.build(known, reference=reference, progress=image_commands.progress(stream))
+    return True
+
+
+def root_helper(config_file: Path) -> str:
+    """Return the command that starts the rootwrap daemon of this very Python."""
+    daemon = [sys.executable, "-m", "container_stack.rootwrap.cmd", str(config_file)]
+    return shlex.join(daemon if os.geteuid() == 0 else ["sudo", "-n", *daemon])
 
 
 def free_subnet(engine: containers.Engine) -> ipaddress.IPv4Network:

@@ -15,11 +15,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from container_stack import exceptions
-from container_stack.cmd import image as image_commands
 from container_stack.cmd.demo import command, host, manila_backend, smb, smb_clients, steps
 from container_stack.host import containers, filesystem, images
 from container_stack.rootwrap import commands, config, executor
-from container_stack.shares import image as share_image
 
 GIB = 1024**3
 #: Seconds in which a live session must end after its rule has gone.
@@ -67,15 +65,11 @@ class Walk:
 
     def _find_image(self) -> None:
         with self.steps.step("Image of the share servers") as step:
-            found = images.Images(self._engine).find(self._image)
-            step.detail = f"{self._image} was there"
-            if found is None:
-                share_image.build(
-                    images.Images(self._engine),
-                    reference=self._image,
-                    progress=image_commands.progress(self.steps.stream),
-                )
-                step.detail = f"built {self._image} from Debian packages"
+            known = images.Images(self._engine)
+            built = host.ensure_image(known, self._image, self.steps.stream)
+            step.detail = (
+                f"built {self._image} from Debian packages" if built else f"{self._image} was there"
+            )
 
     def _install_filters(self, top: Path) -> str:
         with self.steps.step("Root helper starts, with filters") as step:
@@ -83,7 +77,7 @@ class Walk:
             state_dir.mkdir()
             config.install(top / "rootwrap", ["manila"], str(state_dir))
             root = os.geteuid() == 0
-            helper = manila_backend.root_helper(top / "rootwrap" / "rootwrap.conf", root=root)
+            helper = host.root_helper(top / "rootwrap" / "rootwrap.conf")
             if not root:
                 _ask_sudo(helper)
             # A command that can only fail, for want of its file: it was let through and ran.

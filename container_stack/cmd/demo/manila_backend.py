@@ -6,8 +6,6 @@ network information of a standalone network without hardware addresses.
 """
 
 import ipaddress
-import shlex
-import sys
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -125,12 +123,6 @@ class Backend:
     def delete_server(self) -> None:
         """Tear the share server down."""
         self._driver.teardown_server(self._server["backend_details"], [])
-
-
-def root_helper(config_file: Path, *, root: bool) -> str:
-    """Return the command that starts the rootwrap daemon of this very Python."""
-    daemon = [sys.executable, "-m", "container_stack.rootwrap.cmd", str(config_file)]
-    return shlex.join(daemon if root else ["sudo", "-n", *daemon])
 
 
 def _load(conf_file: Path, section: str) -> driver.ShareDriver:

@@ -11,12 +11,10 @@ import tempfile
 from pathlib import Path
 
 from container_stack import exceptions
-from container_stack.cmd import image as image_commands
 from container_stack.cmd.demo import command, host, osd_engine, steps
 from container_stack.cmd.osd import client
 from container_stack.host import containers, images, mounts
 from container_stack.rootwrap import config
-from container_stack.shares import image as share_image
 
 MIB = 1024**2
 CONF_FILE = """\
@@ -75,12 +73,7 @@ class Walk:
         with self.steps.step("An engine of its own starts") as step:
             self._share_mounts(state, undo)
             source = images.Images(containers.Engine(self._options.docker_url))
-            if source.find(self._options.image) is None:
-                share_image.build(
-                    source,
-                    reference=self._options.image,
-                    progress=image_commands.progress(self.steps.stream),
-                )
+            host.ensure_image(source, self._options.image, self.steps.stream)
             made = osd_engine.Engine(self._top / "engine")
             undo.callback(made.stop)
             version = made.start().version()
