@@ -6,9 +6,18 @@ import os
 from collections.abc import Mapping
 
 from container_stack import exceptions, plugins
-from container_stack.host import containers, filesystem, images, locks, network, plug, storage
+from container_stack.host import (
+    containers,
+    filesystem,
+    images,
+    locks,
+    network,
+    plug,
+    records,
+    storage,
+)
 from container_stack.rootwrap import commands, executor
-from container_stack.shares import container, image, servers, service, wiring
+from container_stack.shares import container, image, servers, service, volumes, wiring
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -24,6 +33,7 @@ class Settings:
     :param linux_bridge: existing bridge to plug servers into, instead of the engine's networks.
     :param memory: bytes for each share server.
     :param start_timeout: seconds that a share server may take until it answers.
+    :param previous_versions: clients see every snapshot in the share itself, too.
     """
 
     owner: str
@@ -43,6 +53,7 @@ class Settings:
     memory: int = 512 * 1024**2
     pids: int = 4096
     start_timeout: float = 60.0
+    previous_versions: bool = False
 
 
 def open_service(settings: Settings) -> service.ShareService:
@@ -75,14 +86,13 @@ def assemble(
         ),
         owner=settings.owner,
         tree=os.path.join(mounts, "shares"),
+        changed=records.Records(os.path.join(settings.state_dir, "servers")),
+    )
+    held = volumes.ShareVolumes(
+        _volumes(settings, run), filesystems, share_servers, owner=settings.owner
     )
     return service.ShareService(
-        share_servers,
-        _volumes(settings, run),
-        filesystems,
-        object_locks,
-        owner=settings.owner,
-        mounts=mounts,
+        held, object_locks, mounts=mounts, previous_versions=settings.previous_versions
     )
 
 
@@ -116,8 +126,8 @@ def _volumes(settings: Settings, run: executor.Executor) -> storage.Storage:
         thin_pool=settings.thin_pool,
         options=settings.storage_options,
     )
-    volumes: storage.Storage = factory(pool)
-    return volumes
+    made: storage.Storage = factory(pool)
+    return made
 
 
 def _wires(
@@ -132,4 +142,4 @@ def _wires(
     if bridge:
         return wiring.Bridged(plug.Plugs(run), bridge, ovs=bool(settings.ovs_bridge))
     networks = network.ContainerNetworks(engine, object_locks, run, owner=settings.owner)
-    return wiring.EngineNetworks(networks)
+    return wiring.EngineNetworks(networks, engine)

@@ -2,6 +2,7 @@
 """The nouns of file shares, as plain values."""
 
 import dataclasses
+import datetime
 import ipaddress
 import json
 import re
@@ -30,6 +31,10 @@ def check_id(value: str, what: str) -> str:
 
 class ShareNotFound(exceptions.NotFound):
     """There is no such share; who wanted to delete it is content."""
+
+
+class SnapshotNotFound(exceptions.NotFound):
+    """There is no such snapshot; who wanted to delete it is content."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -116,6 +121,16 @@ class ServerSpec:
         """All its addresses, the first one first."""
         return (Interface(self.subnet, self.address, self.mac, self.port_id), *self.also)
 
+    def joined(self, interface: Interface) -> "ServerSpec":
+        """Return what the server is to be when it has this address, too.
+
+        Another address that it had in this subnet gives way, unless that is the first.
+
+        :raises InvalidRequest: it lives in a subnet that overlaps.
+        """
+        others = (each for each in self.also if each.subnet.id != interface.subnet.id)
+        return dataclasses.replace(self, also=(*others, interface))
+
     def to_json(self) -> str:
         """Return the text that a label keeps."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
@@ -170,6 +185,22 @@ class Share:
     def export_location(self) -> str:
         """What a client connects to unless it has a reason for another."""
         return self.export_locations[0]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A share's content at a moment.
+
+    :param share_id: None while the service has forgotten the share.
+    :param size: bytes that the share had then.
+    :param export_locations: where those who may look into it find it, as with a share.
+    """
+
+    id: str
+    share_id: str | None
+    size: int
+    created_at: datetime.datetime
+    export_locations: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -5,15 +5,19 @@ The container's name tells how far its making or unmaking has come, because a na
 changed in one step and survives any crash: ``cs-share-ID.creating`` until it serves, then
 ``cs-share-ID``, then ``cs-share-ID.deleting``. Whoever works on a server holds its lock, and a
 lock dies with its holder; so a name with a suffix and a free lock means a crash.
+
+All that makes a server is in a label of its container, which the engine can't change later. A
+server that got a further address has a record beside it, written before the address is given.
 """
 
 import contextlib
+import dataclasses
 import logging
 import os
 from collections.abc import Sequence
 
 from container_stack import exceptions
-from container_stack.host import containers, locks
+from container_stack.host import containers, locks, records
 from container_stack.shares import cifs, container, model, protocol, protocols, wiring
 
 LOG = logging.getLogger(__name__)
@@ -28,6 +32,7 @@ class ShareServers:
 
     :param owner: the back end that these servers belong to; others' are never touched.
     :param tree: the directory below which each server has the directory of its mounts.
+    :param changed: what servers are to be that got further addresses.
     """
 
     def __init__(
@@ -39,6 +44,7 @@ class ShareServers:
         *,
         owner: str,
         tree: str,
+        changed: records.Records,
     ) -> None:
         self._engine = engine
         self._wires = wires
@@ -46,6 +52,7 @@ class ShareServers:
         self._settings = settings
         self._owner = owner
         self._tree = tree
+        self._changed = changed
 
     def create(self, spec: model.ServerSpec) -> model.Server:
         """Make a server and return it when it answers SMB clients.
@@ -70,6 +77,46 @@ class ShareServers:
         LOG.info("Created share server %(id)s at %(ip)s", {"id": spec.id, "ip": spec.address})
         return server
 
+    def join(self, server_id: str, interface: model.Interface) -> model.Server:
+        """Give a server one more address, while its clients go on working, and return it.
+
+        Another address that it may have had in this subnet is taken away.
+
+        :raises NotFound: there is none with this id.
+        :raises InvalidRequest: it lives in a subnet that overlaps; nothing was changed.
+        :raises Busy: the address or the subnet is taken; nothing was changed.
+        """
+        with self._locks.hold(f"server-{server_id}"):
+            server = self._started(self.get(server_id))
+            if interface in server.spec.interfaces:
+                return server
+            spec = server.spec.joined(interface)
+            with contextlib.ExitStack() as undo:
+                undo.callback(self._leave, server.spec, interface, server.container_id)
+                self._changed.write(server_id, {"spec": spec.to_json()})
+                server = self._served(model.Server(spec, "active", server.container_id))
+                undo.pop_all()
+        LOG.info("Share server %(id)s is at %(ip)s", {"id": server_id, "ip": interface.address})
+        return server
+
+    def replace(self, spec: model.ServerSpec) -> model.Server:
+        """Make the container of a server again, at other addresses, with its users and rules.
+
+        Its clients lose their connections. If the new container can't start, it is there
+        nevertheless, stopped, and is started when it is needed.
+
+        :raises NotFound: there is none with this id.
+        """
+        with self._locks.hold(f"server-{spec.id}"):
+            old = self.get(spec.id)
+            self._engine.remove(old.container_id)
+            self._wires.release(old.spec)
+            self._changed.remove(spec.id)
+            container_id = self._create(spec, "")
+            server = self._started(model.Server(spec, "stopped", container_id))
+        LOG.info("Share server %(id)s moved to %(ip)s", {"id": spec.id, "ip": spec.address})
+        return server
+
     def delete(self, server_id: str) -> None:
         """Remove a server, its network if it was the last on it, and its users; if it exists."""
         with self._locks.hold(f"server-{server_id}"):
@@ -86,10 +133,7 @@ class ShareServers:
 
         :raises NotFound: there is none with this id.
         """
-        found = self._list({"container_stack.id": server_id})
-        if not found:
-            raise exceptions.NotFound(f"There is no share server {server_id} on this host.")
-        return found[0]
+        return self._server(self._container(server_id))
 
     def list(self) -> Sequence[model.Server]:
         """Return every server of this owner, by id, in one call to the engine."""
@@ -100,8 +144,9 @@ class ShareServers:
 
         :raises NotFound: there is none with this id.
         """
-        server = self.get(server_id)
-        if server.state == "active" and self._wires.lasting:
+        container = self._container(server_id)
+        server = self._server(container)
+        if server.state == "active" and self._wires.complete(server.spec, container):
             return server
         with self._locks.hold(f"server-{server_id}"):
             return self._started(self.get(server_id))
@@ -135,27 +180,31 @@ class ShareServers:
         return protocols.get(name)(self._engine, server.container_id)
 
     def _make(self, spec: model.ServerSpec) -> model.Server:
+        self._changed.remove(spec.id)
+        container_id = self._create(spec, CREATING)
+        self._engine.start(container_id)
+        server = self._served(model.Server(spec, "active", container_id))
+        self._engine.rename(container_id, PREFIX + spec.id)
+        return server
+
+    def _create(self, spec: model.ServerSpec, suffix: str) -> str:
         labels = self._labels(spec.id)
         self._engine.create_volume(_volume(spec.id), labels)
         self._make_directory(spec.id)
         wanted = container.spec(
             self._settings,
-            name=PREFIX + spec.id + CREATING,
+            name=PREFIX + spec.id + suffix,
             labels={**labels, "container_stack.spec": spec.to_json()},
             shares_directory=self.directory(spec.id),
             state_volume=_volume(spec.id),
         )
         try:
             with self._wires.attached(wanted, spec) as wired:
-                container_id = self._engine.create(wired)
+                return self._engine.create(wired)
         except exceptions.NotFound as exc:
             raise exceptions.HostNotReady(
                 f"{exc} Make it by `container-stack image build samba`."
             ) from exc
-        self._engine.start(container_id)
-        server = self._served(model.Server(spec, "active", container_id))
-        self._engine.rename(container_id, PREFIX + spec.id)
-        return server
 
     def _make_directory(self, server_id: str) -> None:
         directory = self.directory(server_id)
@@ -174,6 +223,13 @@ class ShareServers:
         self.samba(server).wait_ready(self._settings.start_timeout)
         return server
 
+    def _leave(self, spec: model.ServerSpec, interface: model.Interface, container_id: str) -> None:
+        """Undo a join: the server is what it was, but for another address in the same subnet."""
+        also = tuple(each for each in spec.also if each.subnet.id != interface.subnet.id)
+        self._wires.leave(spec, interface, container_id)
+        kept = dataclasses.replace(spec, also=also)
+        self._changed.write(spec.id, {"spec": kept.to_json()})
+
     def _rename(self, server: model.Server, suffix: str) -> None:
         name = PREFIX + server.id + suffix
         if self._engine.inspect(server.container_id).name != name:
@@ -188,6 +244,7 @@ class ShareServers:
     def _remove_volume(self, server_id: str) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.rmdir(self.directory(server_id))
+        self._changed.remove(server_id)
         # Made first and removed last: where it is, something may be left.
         self._engine.remove_volume(_volume(server_id))
 
@@ -218,19 +275,25 @@ class ShareServers:
         return labels | ({"container_stack.id": server_id} if server_id else {})
 
     def _list(self, labels: dict[str, str]) -> Sequence[model.Server]:
-        return [_server(each) for each in self._engine.list(self._labels() | labels)]
+        return [self._server(each) for each in self._engine.list(self._labels() | labels)]
+
+    def _container(self, server_id: str) -> containers.Container:
+        found = self._engine.list(self._labels(server_id))
+        if not found:
+            raise exceptions.NotFound(f"There is no share server {server_id} on this host.")
+        return found[0]
+
+    def _server(self, found: containers.Container) -> model.Server:
+        if found.name.endswith(CREATING):
+            state = "creating"
+        elif found.name.endswith(DELETING):
+            state = "deleting"
+        else:
+            state = "active" if found.state == "running" else "stopped"
+        changed = self._changed.read(found.labels["container_stack.id"])
+        text = changed["spec"] if changed else found.labels["container_stack.spec"]
+        return model.Server(model.ServerSpec.from_json(text), state, found.id)
 
 
 def _volume(server_id: str) -> str:
     return PREFIX + server_id
-
-
-def _server(found: containers.Container) -> model.Server:
-    if found.name.endswith(CREATING):
-        state = "creating"
-    elif found.name.endswith(DELETING):
-        state = "deleting"
-    else:
-        state = "active" if found.state == "running" else "stopped"
-    spec = model.ServerSpec.from_json(found.labels["container_stack.spec"])
-    return model.Server(spec, state, found.id)
