@@ -33,7 +33,7 @@ class Subvolumes:
         self._directory = directory
         self._top = os.path.join(directory, "volumes")
         self._inbox = os.path.join(directory, "inbox")
-        self._points = mount_points.MountPoints(runner)
+        self._points = mount_points.MountPoints(runner, unmounting=commands.fs.UNMOUNT_DIRECTORY)
         self._quota = btrfs_quota.Quota(runner, directory)
 
     def prepare(self) -> None:
@@ -88,7 +88,7 @@ class Subvolumes:
         :raises NoSpace: the file system is full, or smaller than that.
         """
         self._quota.check(limit)
-        self._make(name, limit, commands.btrfs.CREATE)
+        self._make(name, 0, commands.btrfs.CREATE, size=limit)
 
     def snapshot(self, origin: str, name: str, *, read_only: bool) -> None:
         """Make a subvolume with another's content and limit; idempotent.
@@ -222,7 +222,10 @@ class Subvolumes:
         command: commands.Command,
         **values: Any,
     ) -> None:
-        """Make a subvolume under its name for the half-made."""
+        """Make a subvolume under its name for the half-made.
+
+        :param limit: bytes that it is let take then; 0 leaves it as the command made it.
+        """
         new = self._path(_NEW + name)
         self._remove(new)
         undo.callback(self._remove, new)

@@ -4,7 +4,10 @@
 from container_stack.rootwrap.commands.template import Command
 
 QUOTA = Command("btrfs_quota", "btrfs quota enable {root:btrfs}", 600, long=True)
-CREATE = Command("btrfs_create", "btrfs -q subvolume create {path:subvolume}", idempotent=False)
+# The daemon does this itself: see container_stack.rootwrap.volume.
+CREATE = Command(
+    "btrfs_create", "container-stack-volume create {path:subvolume} {size:size}", idempotent=False
+)
 SNAPSHOT = Command(
     "btrfs_snapshot",
     "btrfs -q subvolume snapshot {origin:subvolume} {path:subvolume}",
@@ -17,7 +20,7 @@ SNAPSHOT_RO = Command(
 )
 LIMIT = Command("btrfs_limit", "btrfs qgroup limit {size:size} {path:subvolume}")
 ID = Command("btrfs_id", "btrfs inspect-internal rootid {path:subvolume}")
-DELETE = Command("btrfs_delete", "btrfs -q subvolume delete {path:subvolume}", idempotent=False)
+DELETE = Command("btrfs_delete", "container-stack-volume delete {path:subvolume}", idempotent=False)
 # A tenant may make subvolumes in his volume; by their ids they go without following his paths.
 NESTED = Command("btrfs_nested", "btrfs subvolume list {root:btrfs}", long=True)
 RESOLVE = Command("btrfs_resolve", "btrfs inspect-internal subvolid-resolve {id:size} {root:btrfs}")

@@ -84,13 +84,24 @@ MOUNT_VOLUME_BTRFS = Command(
     "mount_volume_btrfs",
     "mount -t btrfs -o {access:access},nosuid,nodev {device:device} {path:mountpoint}",
 )
+# The daemon does these itself: see container_stack.rootwrap.volume.
 MOUNT_DIRECTORY = Command(
     "mount_directory",
-    "mount -o bind,{access:access},nosuid,nodev {source:kept} {path:mountpoint}",
+    "container-stack-volume bind {access:access} {source:kept} {path:mountpoint}",
     idempotent=False,
 )
+UNMOUNT_DIRECTORY = Command(
+    "unmount_directory", "container-stack-volume unbind {path:mountpoint}", idempotent=False
+)
 
-VOLUMES = (*_KEEP, MOUNT_VOLUME_XFS, MOUNT_VOLUME_EXT4, MOUNT_VOLUME_BTRFS, MOUNT_DIRECTORY)
+VOLUMES = (
+    *_KEEP,
+    MOUNT_VOLUME_XFS,
+    MOUNT_VOLUME_EXT4,
+    MOUNT_VOLUME_BTRFS,
+    MOUNT_DIRECTORY,
+    UNMOUNT_DIRECTORY,
+)
 
 # What is on a device, and that it is nothing: a crash may leave half of a file system.
 PROBE = Command("probe", "blkid --probe --output value --match-tag TYPE {device:device}")
