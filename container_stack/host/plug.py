@@ -29,6 +29,8 @@ from container_stack.rootwrap import commands, executor
 LOG = logging.getLogger(__name__)
 
 _LINKS = "/sys/class/net"
+#: Characters of a mark, and of those the first, by which its owner is known.
+_MARK, _OWNER = 16, 4
 #: RFC 791 and RFC 8200: what every link must carry.
 _LEAST_MTU = {4: 68, 6: 1280}
 
@@ -106,10 +108,15 @@ def host_interface(plug_id: str) -> str:
 
 
 class Plugs:
-    """Plugs containers in and out. It keeps nothing: the kernel's links are the state."""
+    """Plugs containers in and out. It keeps nothing: the kernel's links are the state.
 
-    def __init__(self, executor: executor.Executor) -> None:
+    :param owner: tells its links by their marks from those of others who call theirs the same;
+        "" is nobody in particular.
+    """
+
+    def __init__(self, executor: executor.Executor, owner: str = "") -> None:
         self._executor = executor
+        self._owner = _digest(owner)[:_OWNER] if owner else ""
 
     def plug(
         self,
@@ -134,7 +141,7 @@ class Plugs:
             raise exceptions.InvalidRequest(
                 f"Plug {plug.id} needs a running container, which has a network namespace."
             )
-        mark = hashlib.sha256(f"{plug} {sandbox}".encode()).hexdigest()[:16]
+        mark = (self._owner + _digest(f"{plug} {sandbox}"))[:_MARK]
         if _is_plugged(plug, mark):
             return False
         with contextlib.ExitStack() as undo:
@@ -146,6 +153,11 @@ class Plugs:
             undo.pop_all()
         LOG.info("Plugged %(plug)s into %(bridge)s", {"plug": plug.id, "bridge": plug.bridge})
         return True
+
+    def is_others(self, device: str) -> bool:
+        """Tell whether an outer end is in use by another owner on this host."""
+        mark = _mark(device)
+        return bool(self._owner) and len(mark) == _MARK and not mark.startswith(self._owner)
 
     def unplug(self, plug_id: str, *, ovs: bool = False, device: str = "") -> None:
         """Remove the interface, whether or not the container lives; no error if it is gone.
@@ -242,13 +254,24 @@ def _check_bridge(plug: Plug) -> None:
 
 
 def _is_plugged(plug: Plug, mark: str) -> bool:
-    link = f"{_LINKS}/{plug.link}"
+    if _mark(plug.link) != mark:
+        return False
+    if plug.ovs or not plug.bridge:
+        return True
     try:
-        with open(f"{link}/ifalias", encoding="utf-8") as file:
-            if file.read().strip() != mark:
-                return False
-        if plug.ovs or not plug.bridge:
-            return True
-        return os.path.basename(os.readlink(f"{link}/master")) == plug.bridge
+        return os.path.basename(os.readlink(f"{_LINKS}/{plug.link}/master")) == plug.bridge
     except OSError:
         return False
+
+
+def _mark(link: str) -> str:
+    """Return a link's mark; "" if it has none, or isn't there."""
+    try:
+        with open(f"{_LINKS}/{link}/ifalias", encoding="utf-8") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -118,6 +118,7 @@ def assemble(settings: Settings, engine: containers.Engine, run: executor.Execut
         run,
         object_locks,
         directory=os.path.join(settings.state_dir, "interfaces"),
+        owner=settings.owner,
         bridge_taps=settings.bridge_taps,
         filter_taps=settings.filter_taps,
         admit_taps=settings.accept_forwarding,

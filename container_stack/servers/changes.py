@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from container_stack import exceptions
 from container_stack.host import containers, engine_events
-from container_stack.servers import model
+from container_stack.servers import model, names
 
 LOG = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ class Watch:
         return events
 
     def _heard(self, event: containers.Event) -> None:
-        server_id = _server_id(event.name, event.labels)
+        server_id = names.server_of(event.name, event.labels)
         action = event.action.partition(":")[0]
         if server_id is not None and action in STATES:
             self._changed(server_id, STATES[action])
@@ -130,13 +130,7 @@ class Watch:
     def _listed(self) -> dict[str, model.State]:
         found = {}
         for container in self._engine.list(self._labels):
-            server_id = _server_id(container.name, container.labels)
+            server_id = names.server_of(container.name, container.labels)
             if server_id is not None:
                 found[server_id] = _LISTED.get(container.state, model.State.STOPPED)
         return found
-
-
-def _server_id(name: str, labels: Mapping[str, str]) -> str | None:
-    """Return the server whose own container this is; those that stand aside are no servers."""
-    server_id = labels.get("container_stack.id", "")
-    return server_id if name == f"cs-server-{server_id}" else None

@@ -38,6 +38,7 @@ class Interfaces:
 
     :param object_locks: shared by all processes of this owner.
     :param directory: for the records, made when first needed.
+    :param owner: whose servers; others on this host may have their ports meanwhile.
     :param bridge_taps: put ports that are bound as ``TAP`` on a Linux bridge of their network;
         without, they are left to an agent that routes, such as Calico's.
     :param filter_taps: keep those ports from speaking for others, unless their mechanism does.
@@ -50,13 +51,14 @@ class Interfaces:
         object_locks: locks.ObjectLocks,
         *,
         directory: str,
+        owner: str = "",
         bridge_taps: bool = True,
         filter_taps: bool = True,
         admit_taps: bool = False,
     ) -> None:
         self._executor = executor
         self._locks = object_locks
-        self._plugs = plug.Plugs(executor)
+        self._plugs = plug.Plugs(executor, owner)
         self._bridges = bridges.Bridges(executor, object_locks)
         self._hybrids = bridges.Hybrids(executor, self._bridges)
         # What a loss of power takes from it went with the links that it speaks of.
@@ -116,6 +118,10 @@ class Interfaces:
         """Take all interfaces from a server, whether or not it runs; idempotent."""
         self.unplug(server_id, self.ports(server_id))
 
+    def is_others(self, port: model.Port) -> bool:
+        """Tell whether another owner's server on this host has a port, as after an evacuation."""
+        return port.binding is not model.Binding.UNBOUND and self._plugs.is_others(_device(port))
+
     def plugged(self, server_id: str) -> Mapping[str, str]:
         """Return the names in the container of a server's interfaces, by the ids of their ports.
 
@@ -128,10 +134,7 @@ class Interfaces:
         return [each.port for each in self._read(server_id).values()]
 
     def recover(self, server_ids: Collection[str]) -> Sequence[str]:
-        """Unplug what servers have left that are no more, and return their ids.
-
-        :param server_ids: the servers that there are.
-        """
+        """Unplug what servers have left that are none of these, and return their ids."""
         for name in self._records.strays():
             self._records.remove(name)
         gone = [name for name in self._records.names() if name not in server_ids]
@@ -170,8 +173,8 @@ class Interfaces:
         if port.binding is not model.Binding.OVS_HYBRID:
             yield self._bridge_name(port)
             return
-        mtu = port.mtu or 1500
-        with self._hybrids.using(port.id, server_id, port.mac, mtu, port.bridge) as bridge:
+        values = (port.id, server_id, port.mac, port.mtu or 1500, port.bridge)
+        with self._hybrids.using(*values) as bridge:
             yield bridge
 
     def _joining(
@@ -186,7 +189,7 @@ class Interfaces:
         return "" if port.binding is model.Binding.NOOP else port.bridge
 
     def _unplug(self, port: model.Port) -> None:
-        if port.binding is model.Binding.UNBOUND:
+        if port.binding is model.Binding.UNBOUND or self.is_others(port):
             return
         ovs = port.binding is model.Binding.OVS and bridges.exists(port.bridge)
         self._plugs.unplug(port.id, ovs=ovs, device=_device(port))
@@ -286,10 +289,9 @@ def _kept(record: Mapping[str, Any]) -> Kept:
 
 def _counters(mac: str, link: str) -> model.Interface:
     # What the outer end sends is what the container receives.
-    names = {"rx": "tx", "tx": "rx"}
     kinds = {"bytes": "bytes", "packets": "packets", "errors": "errors", "drops": "dropped"}
     counted = {}
-    for inner, outer in names.items():
+    for inner, outer in (("rx", "tx"), ("tx", "rx")):
         for kind, file_kind in kinds.items():
             with open(f"{link}/statistics/{outer}_{file_kind}", encoding="ascii") as file:
                 counted[f"{inner}_{kind}"] = int(file.read())

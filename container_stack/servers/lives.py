@@ -15,7 +15,7 @@ from typing import Protocol
 
 from container_stack import exceptions
 from container_stack.host import containers
-from container_stack.servers import config_drive, disks, keys, model, records, spec
+from container_stack.servers import config_drive, disks, keys, model, names, records, spec
 
 LOG = logging.getLogger(__name__)
 
@@ -43,6 +43,9 @@ class Interfaces(Protocol):
     def ports(self, server_id: str) -> Sequence[model.Port]:
         """Return the ports that a server has when it runs."""
 
+    def is_others(self, port: model.Port) -> bool:
+        """Tell whether another owner's server on this host has a port."""
+
     def recover(self, server_ids: Collection[str]) -> Sequence[str]:
         """Unplug what servers have left that are none of these, and return their ids."""
 
@@ -69,18 +72,13 @@ class Lives:
         self.records = server_records
         self.owner = owner
         self.defaults = defaults
+        self._names = names.Names(engine, owner)
 
     def find(
         self, server_id: str, role: model.Role = model.Role.MAIN
     ) -> containers.Container | None:
         """Return a server's container as it is now, or None."""
-        name = spec.container_name(model.check_id(server_id), role)
-        try:
-            found = self.engine.inspect(name)
-        except exceptions.NotFound:
-            return None
-        own = spec.labels(self.owner, server_id).items()
-        return found if found.labels.items() >= own and found.name == name else None
+        return self._names.find(server_id, role)
 
     def get(self, server_id: str) -> containers.Container:
         """Return a server's container as it is now.
@@ -95,7 +93,7 @@ class Lives:
     def list(self) -> Sequence[model.Server]:
         """Return every server of this owner, by id, by one call to the engine."""
         found = self.engine.list(spec.labels(self.owner))
-        return sorted(map(self.server, filter(is_main, found)), key=lambda server: server.id)
+        return sorted(map(self.server, filter(names.is_main, found)), key=lambda server: server.id)
 
     def make(self, plan: model.Plan, image_id: str, mounts: Sequence[containers.Mount] = ()) -> str:
         """Write the configuration drive, connect the disks, and create the container.
@@ -114,10 +112,18 @@ class Lives:
         )
         places = {each.target: each for each in (*wanted.mounts, *mounts)}
         complete = dataclasses.replace(wanted, mounts=tuple(places.values()))
-        with self.engine.creating(complete) as container_id:
-            if plan.key:
-                keys.inject(self.engine, container_id, plan.key)
-        return container_id
+
+        def create(name: str) -> str:
+            with self.engine.creating(dataclasses.replace(complete, name=name)) as container_id:
+                if plan.key:
+                    keys.inject(self.engine, container_id, plan.key)
+            return container_id
+
+        return self._names.use(plan.id, create)
+
+    def rename(self, container_id: str, server_id: str, role: model.Role = model.Role.MAIN) -> None:
+        """Let a container be this for its server; idempotent."""
+        self._names.use(server_id, lambda name: self.engine.rename(container_id, name), role)
 
     def write_drive(self, plan: model.Plan) -> str | None:
         """Write a server's configuration drive anew and return its directory, if it has one."""
@@ -162,6 +168,12 @@ class Lives:
                 raise
             # It ended meanwhile, and its interfaces with it.
 
+    def plug_again(
+        self, container: containers.Container, server_id: str, ports: Sequence[model.Port]
+    ) -> None:
+        """Plug ports that a container had, but for those that another owner's has; idempotent."""
+        self.plug(container, server_id, [e for e in ports if not self.interfaces.is_others(e)])
+
     def unplug_others(self, server_id: str, ports: Sequence[model.Port]) -> None:
         """Unplug what a server has besides these ports; idempotent."""
         kept = {port.id for port in ports}
@@ -195,10 +207,10 @@ class Lives:
         record = self.records.read(server_id)
         if record:
             self.records.write(dataclasses.replace(record, step=records.Step.REMOVING))
-        parked = spec.container_name(server_id, model.Role.RESIZED)
+        parked = spec.container_names(self.owner, server_id, model.Role.RESIZED)
         found = self.engine.list(spec.labels(self.owner, server_id))
         for each in found:
-            if each.name != parked:
+            if each.name not in parked:
                 self.engine.remove(each.id)
         known = {port.id: port for port in (*(record.ports if record else ()), *ports)}
         self.interfaces.unplug(server_id, list(known.values()))
@@ -206,7 +218,7 @@ class Lives:
         if server_disks:
             self.disks.disconnect(server_id, server_disks)
         self.disks.disconnect(server_id)
-        if not any(each.name == parked for each in found):
+        if not any(each.name in parked for each in found):
             self.records.remove(server_id)
         elif record:
             self.records.write(dataclasses.replace(record, step=records.Step.READY, ports=()))
@@ -260,11 +272,6 @@ class Lives:
             return self.engine.inspect(container_id).sandbox
         except exceptions.NotFound:
             return None
-
-
-def is_main(container: containers.Container) -> bool:
-    """Tell whether a container is a server's own, and none that stands aside for it."""
-    return container.name == spec.container_name(container.labels["container_stack.id"])
 
 
 def _runs(container: containers.Container) -> bool:

@@ -9,7 +9,7 @@ from concurrent import futures
 
 from container_stack import exceptions
 from container_stack.host import containers, locks
-from container_stack.servers import lives, records, spec
+from container_stack.servers import lives, names, records, spec
 
 LOG = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class Recovery:
     def _standing(self) -> Mapping[str, containers.Container]:
         """Return the owner's containers that are servers, by the ids of these."""
         found = self._life.engine.list(spec.labels(self._life.owner))
-        return {each.labels["container_stack.id"]: each for each in found if lives.is_main(each)}
+        return {each.labels["container_stack.id"]: each for each in found if names.is_main(each)}
 
     def _one(self, server_id: str, standing: Mapping[str, containers.Container]) -> str:
         return self._attempt(server_id, self._bring_back, server_id, standing)
@@ -80,7 +80,7 @@ class Recovery:
         container = self._life.find(record.id)
         if container is not None:
             self._life.present(container, record.id)
-            self._life.plug(container, record.id, record.ports)
+            self._life.plug_again(container, record.id, record.ports)
             if record.step is Step.STARTING:
                 self._life.engine.unpause(container.id)
 

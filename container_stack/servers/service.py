@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from container_stack import exceptions
 from container_stack.host import containers, locks
-from container_stack.servers import lives, model, records, recovery
+from container_stack.servers import lives, model, records, recovery, spec
 
 LOG = logging.getLogger(__name__)
 
@@ -157,6 +157,14 @@ class Servers:
         """Return every server of this owner, by id, by one call to the engine."""
         return self.life.list()
 
+    def ids(self) -> Sequence[str]:
+        """Return the ids of all servers of which there is a container, by one call to the engine.
+
+        Those that only stand aside for a move are among them.
+        """
+        found = self._engine.list(spec.labels(self.life.owner))
+        return sorted({each.labels["container_stack.id"] for each in found})
+
     def console(self, server_id: str, tail: int | None = None) -> bytes:
         """Return what a server wrote to its console, or the last lines of that.
 
@@ -217,7 +225,7 @@ class Servers:
         with self.locked(server_id):
             container = self.life.get(server_id)
             self.life.present(container, server_id)
-            self.life.plug(container, server_id, self._record(server_id, container).ports)
+            self.life.plug_again(container, server_id, self._record(server_id, container).ports)
 
     def unplug(self, server_id: str, ports: Sequence[model.Port]) -> None:
         """Unplug ports, whether or not there is such a server; it keeps them for its next start."""

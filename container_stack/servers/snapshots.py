@@ -18,7 +18,7 @@ from container_stack import exceptions
 from container_stack.host import containers, images, locks
 from container_stack.host.image_archive import bounds, transit
 from container_stack.servers import images as server_images
-from container_stack.servers import lives, model, spec
+from container_stack.servers import model, names, spec
 from container_stack.servers.moving import states
 
 LOG = logging.getLogger(__name__)
@@ -112,7 +112,7 @@ class Snapshots:
     def _container(self, server_id: str) -> containers.Container:
         labels = spec.labels(self._owner, model.check_id(server_id))
         found = self._engine.list(labels | {model.ROLE: model.Role.MAIN})
-        own = [each for each in found if lives.is_main(each)]
+        own = [each for each in found if names.is_main(each)]
         if not own:
             raise _missing(server_id)
         return own[0]

@@ -2,6 +2,7 @@
 """What a server's container is made of: the plan, within what the operator gives to all."""
 
 import dataclasses
+import hashlib
 import ipaddress
 from collections.abc import Mapping, Sequence
 
@@ -59,6 +60,17 @@ def container_name(server_id: str, role: model.Role = model.Role.MAIN) -> str:
     """Return the name of a server's container; parked ones are called by what they are."""
     suffix = "" if role is model.Role.MAIN else f"-{role}"
     return f"{PREFIX}{server_id}{suffix}"
+
+
+def container_names(
+    owner: str, server_id: str, role: model.Role = model.Role.MAIN
+) -> tuple[str, str]:
+    """Return that name, and the one in its stead where another owner on the same engine has it.
+
+    See :mod:`names`.
+    """
+    usual = container_name(server_id, role)
+    return usual, f"{usual}.{hashlib.sha256(owner.encode()).hexdigest()[:8]}"
 
 
 def labels(owner: str, server_id: str | None = None) -> dict[str, str]:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from container_stack import exceptions
 from container_stack.host import containers
-from container_stack.servers import lives, model, records, spec
+from container_stack.servers import lives, model, records
 
 LOG = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class Aside:
         if record is not None:
             # They may be another host's soon, and aren't for this one to unplug any more.
             self._life.records.write(dataclasses.replace(record, ports=()))
-        self._life.engine.rename(container.id, spec.container_name(server_id, role))
+        self._life.rename(container.id, server_id, role)
 
     def half_made(self, server_id: str) -> bool:
         """Return whether the server's container is one that a crash has left half made."""
@@ -89,7 +89,7 @@ class Aside:
         standing = self.find(server_id, role)
         if standing is not None:
             self.unmake(server_id)
-            self._life.engine.rename(standing.id, spec.container_name(server_id))
+            self._life.rename(standing.id, server_id)
 
     def refresh(self, plan: model.Plan) -> None:
         """Write the configuration drive of a server anew, unless it runs and has it."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from container_stack import exceptions
 from container_stack.host import locks
-from container_stack.servers import lives, model, service, spec
+from container_stack.servers import lives, model, names, service, spec
 from container_stack.servers.moving import aside, roots, states
 
 LOG = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class MoveRecovery:
         """Do it, and say in words what was done; call it after :meth:`service.Servers.start`."""
         standing = self._life.engine.list(spec.labels(self._life.owner))
         aside_now = {
-            each.labels["container_stack.id"] for each in standing if not lives.is_main(each)
+            each.labels["container_stack.id"] for each in standing if not names.is_main(each)
         }
         moving = {each for each in self._life.records.ids() if self._aside.half_made(each)}
         said = [self._attempt(each) for each in sorted(aside_now | moving)]

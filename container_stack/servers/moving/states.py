@@ -15,7 +15,7 @@ from typing import Any
 
 from container_stack import exceptions
 from container_stack.host import containers, images
-from container_stack.servers import lives, model
+from container_stack.servers import model, names
 
 LOG = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ class States:
         if server_id is not None:
             labels["container_stack.id"] = server_id
         found = self._engine.list(labels)
-        standing = {each.id for each in found if not lives.is_main(each)}
+        standing = {each.id for each in found if not names.is_main(each)}
         return standing | {each.image_id for each in found}
 
     def _remove(self, reference: str) -> bool:
