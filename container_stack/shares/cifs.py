@@ -178,6 +178,10 @@ class Samba(protocol.Protocol):
         _check_share(name)
         self._run("remove", name)
 
+    def suspend(self, name: str) -> None:
+        _check_share(name)
+        self._run("suspend", name)
+
     def shares(self) -> Mapping[str, frozenset[protocol.Rule]]:
         found: dict[str, set[protocol.Rule]] = {}
         for line in self._run("list").splitlines():

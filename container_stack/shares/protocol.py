@@ -84,5 +84,12 @@ class Protocol(abc.ABC):
         """Stop serving a share, if it is served; when this returns the host can unmount it."""
 
     @abc.abstractmethod
+    def suspend(self, name: str) -> None:
+        """Let nobody use a share until it is set again; when this returns the host can unmount it.
+
+        :meth:`shares` still tells its rules, and its users keep their passwords.
+        """
+
+    @abc.abstractmethod
     def shares(self) -> Mapping[str, frozenset[Rule]]:
         """Return the rules of every share that somebody may use."""

@@ -8,21 +8,22 @@ server and how far its making or unmaking has come. A driver keeps nothing in me
 
 import contextlib
 import logging
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent import futures
 
 from container_stack import exceptions
 from container_stack.host import filesystem, locks, storage
-from container_stack.shares import model, protocol, protocols, servers
+from container_stack.shares import (
+    adoption,
+    model,
+    protocol,
+    protocols,
+    snapshots,
+    volumes,
+)
 
 LOG = logging.getLogger(__name__)
 
-#: Labels of a share's volume.
-SERVER = "server"
-STATE = "state"
-PROTOCOL = "protocol"
-CREATING, READY, DELETING = "creating", "ready", "deleting"
 #: Things brought back at once; the engine is fastest with about eight.
 WORKERS = 8
 
@@ -37,19 +38,19 @@ class ShareService:
 
     def __init__(
         self,
-        share_servers: servers.ShareServers,
-        volumes: storage.Storage,
-        filesystems: filesystem.Filesystems,
+        held: volumes.ShareVolumes,
         object_locks: locks.ObjectLocks,
         *,
-        owner: str,
         mounts: str,
+        previous_versions: bool = False,
     ) -> None:
-        self.servers = share_servers
-        self._volumes = volumes
-        self._filesystems = filesystems
+        self.servers = held.servers
+        self.snapshots = snapshots.ShareSnapshots(
+            held, object_locks, previous_versions=previous_versions
+        )
+        self.adoption = adoption.Adoption(held, object_locks)
+        self._held = held
         self._locks = object_locks
-        self._owner = owner
         self._mounts = mounts
 
     def start(self) -> None:
@@ -57,49 +58,68 @@ class ShareService:
 
         A container sees mounts made after its start only below a mount that propagates them.
         """
-        self._filesystems.share_tree(self._mounts)
+        self._held.filesystems.share_tree(self._mounts)
 
     def create(
-        self, share_id: str, server_id: str, size: int, protocol_name: str = protocols.DEFAULT
+        self,
+        share_id: str,
+        server_id: str,
+        size: int,
+        protocol_name: str = protocols.DEFAULT,
+        *,
+        snapshot_id: str | None = None,
     ) -> model.Share:
         """Make a share that nobody may enter yet, and return it.
 
         :param size: bytes, rounded up to what the storage can give.
         :param protocol_name: one of :data:`protocols.PROTOCOLS`.
+        :param snapshot_id: what it is to hold from the beginning; None for nothing.
         :raises NotSupported: share servers don't speak this protocol.
-        :raises NotFound: there is no such server.
+        :raises NotFound: there is no such server, or no such snapshot.
+        :raises InvalidRequest: the snapshot is larger.
         :raises NoSpace: the pool is full; nothing was changed.
         :raises AlreadyExists: a share with this id exists on another server.
         """
         model.check_id(share_id, "share")
-        protocols.get(protocol_name)
         server = self.servers.running(server_id)
+        self.servers.speaking(server, protocol_name)
         with self._locks.hold(f"share-{share_id}"):
-            volume = self._find(share_id)
-            if volume and (volume.owner, volume.labels.get(SERVER)) != (self._owner, server_id):
+            volume = self._held.find(share_id)
+            if volume and volume.labels[volumes.SERVER] != server_id:
                 raise exceptions.AlreadyExists(f"{share_id} is taken, by another server's share.")
-            if volume and volume.labels[STATE] == READY:
-                return self._share(volume, server)
+            if volume and volume.labels[volumes.STATE] == volumes.READY:
+                return self._held.share(volume, server)
             if volume:
-                self._remove(volume)
+                self._held.remove(volume)
             with contextlib.ExitStack() as undo:
-                labels = {SERVER: server_id, STATE: CREATING, PROTOCOL: protocol_name}
-                volume = self._volumes.create(share_id, size, owner=self._owner, labels=labels)
-                undo.callback(self._remove, volume)
-                self._mount(volume)
-                volume = self._volumes.set_labels(share_id, {STATE: READY})
+                labels = {
+                    volumes.SERVER: server_id,
+                    volumes.STATE: volumes.CREATING,
+                    volumes.PROTOCOL: protocol_name,
+                }
+                volume = self._make(share_id, size, labels, snapshot_id)
+                undo.callback(self._held.remove, volume)
+                self._held.mount(volume)
+                volume = self._held.storage.set_labels(share_id, {volumes.STATE: volumes.READY})
                 undo.pop_all()
         LOG.info("Created share %(id)s on server %(server)s", {"id": share_id, "server": server_id})
-        return self._share(volume, server)
+        return self._held.share(volume, server)
 
     def delete(self, share_id: str) -> None:
         """Remove a share and everything in it, cutting off who still uses it.
 
         :raises ShareNotFound: there is no such share.
+        :raises Busy: it has snapshots; nothing was changed.
         """
         with self._locks.hold(f"share-{share_id}"):
-            self._volume(share_id)
-            self._remove(self._volumes.set_labels(share_id, {STATE: DELETING}))
+            volume = self._held.get(share_id)
+            if left := self._held.storage.list_snapshots(volume.id):
+                raise exceptions.Busy(
+                    f"Share {share_id} has {len(left)} snapshots, {left[0].id} among them; "
+                    "delete them first."
+                )
+            deleting = {volumes.STATE: volumes.DELETING}
+            self._held.remove(self._held.storage.set_labels(volume.id, deleting))
         LOG.info("Deleted share %(id)s", {"id": share_id})
 
     def extend(self, share_id: str, size: int) -> None:
@@ -110,9 +130,30 @@ class ShareService:
         :raises NoSpace: the pool is full; nothing was changed.
         """
         with self._locks.hold(f"share-{share_id}"):
-            self._volume(share_id)
-            self._volumes.grow(share_id, size)
+            self._held.storage.grow(self._held.get(share_id).id, size)
         LOG.info("Extended share %(id)s to %(size)d bytes", {"id": share_id, "size": size})
+
+    def shrink(self, share_id: str, size: int) -> None:
+        """Cut a share down to ``size`` bytes.
+
+        Its clients go on working where the file system can (btrfs); with ext4 they are cut off and
+        may come back when it is done.
+
+        :raises NotFound: there is no such share.
+        :raises PossibleDataLoss: what is stored doesn't fit; nothing was lost.
+        :raises InvalidRequest: it is smaller already.
+        :raises NotSupported: its file system can't shrink.
+        """
+        with self._locks.hold(f"share-{share_id}"):
+            volume, able = self._held.get(share_id), self._held.storage.capabilities
+            # Before anybody is cut off in vain.
+            if size < volume.size and self._held.usage(volume).used > size:
+                raise exceptions.PossibleDataLoss(f"What is stored doesn't fit into {size} bytes.")
+            with contextlib.ExitStack() as stack:
+                if volume.filesystem in able.shrink - able.shrink_online and size < volume.size:
+                    stack.enter_context(self._held.closed(volume))
+                self._held.storage.shrink(volume.id, size)
+        LOG.info("Shrank share %(id)s to %(size)d bytes", {"id": share_id, "size": size})
 
     def set_rules(self, share_id: str, rules: Iterable[protocol.Rule]) -> Mapping[str, str]:
         """Let in exactly whom the rules name, and cut the sessions of those who lost access.
@@ -122,28 +163,28 @@ class ShareService:
         :raises InvalidRequest: a rule can't be obeyed; nothing was changed.
         """
         with self._locks.hold(f"share-{share_id}"):
-            volume = self._volume(share_id)
-            server = self.servers.running(volume.labels[SERVER])
-            self._mount(volume)
-            speaking = self.servers.speaking(server, _protocol(volume))
+            volume = self._held.get(share_id)
+            speaking = self._held.speaking(volume)
+            self._held.mount(volume)
             obeyed = tuple(speaking.rule(each.kind, each.to, each.level) for each in rules)
-            return speaking.set_share(share_id, obeyed)
+            return speaking.set_share(volumes.name(volume), obeyed)
 
     def get(self, share_id: str) -> model.Share:
         """Return a share as it is now.
 
         :raises NotFound: there is no such share.
         """
-        volume = self._volume(share_id)
-        return self._share(volume, self.servers.get(volume.labels[SERVER]))
+        volume = self._held.get(share_id)
+        return self._held.share(volume, self.servers.get(volume.labels[volumes.SERVER]))
 
     def list(self) -> Sequence[model.Share]:
         """Return every share of this owner whose server exists, by id."""
         known = {server.id: server for server in self.servers.list()}
         return [
-            self._share(volume, known[volume.labels[SERVER]])
-            for volume in self._shares()
-            if volume.labels.get(STATE) == READY and volume.labels[SERVER] in known
+            self._held.share(volume, known[volume.labels[volumes.SERVER]])
+            for volume in self._held.list()
+            if volume.labels.get(volumes.STATE) == volumes.READY
+            and volume.labels[volumes.SERVER] in known
         ]
 
     def ensure(self, share_id: str) -> model.Share:
@@ -152,10 +193,7 @@ class ShareService:
         :raises NotFound: the share, or its server, is gone for good.
         """
         with self._locks.hold(f"share-{share_id}"):
-            volume = self._volume(share_id)
-            server = self.servers.running(volume.labels[SERVER])
-            self._mount(volume)
-            return self._share(volume, server)
+            return self._bring_back(self._held.get(share_id))
 
     def create_server(self, spec: model.ServerSpec) -> model.Server:
         """Make a share server and return it when it answers clients."""
@@ -166,7 +204,8 @@ class ShareService:
 
         :raises Busy: it still has shares; nothing was changed.
         """
-        left = [v.id for v in self._shares() if v.labels.get(SERVER) == server_id]
+        held = self._held.list()
+        left = [each.id for each in held if each.labels[volumes.SERVER] == server_id]
         if left:
             raise exceptions.Busy(
                 f"Share server {server_id} still has {len(left)} shares, {left[0]} among them; "
@@ -176,14 +215,18 @@ class ShareService:
 
     def capacity(self) -> storage.Capacity:
         """Return what the pool holds, in bytes."""
-        return self._volumes.capacity()
+        return self._held.storage.capacity()
+
+    def capabilities(self) -> storage.Capabilities:
+        """Return what the storage can do on this host."""
+        return self._held.storage.capabilities
 
     def usage(self, share_id: str) -> filesystem.Usage:
         """Return how full a share is, in bytes.
 
         :raises NotFound: there is no such share, or it isn't mounted.
         """
-        return self._filesystems.usage(self._path(self._volume(share_id)))
+        return self._held.usage(self._held.get(share_id))
 
     def recover(self) -> model.Health:
         """Finish what a crash or a reboot left: call at every start.
@@ -193,16 +236,18 @@ class ShareService:
         """
         self.start()
         self._locks.sweep()
-        self._volumes.recover()
+        self._held.storage.recover()
         failed: dict[str, str] = {}
-        half_made = [each.id for each in self._shares() if each.labels.get(STATE) != READY]
+        half_made = [each.id for each in self._held.list() if not volumes.is_settled(each)]
         finished = [each for each in half_made if self._attempt(self._finish, each, failed)]
         finished.extend(self.servers.recover())
-        shares = [each.id for each in self._shares()]
+        shares = [each.id for each in self._held.list()]
+        views = [each.id for each in self.snapshots.views()]
         with futures.ThreadPoolExecutor(WORKERS) as pool:
-            pool.map(lambda each: self._attempt(self.ensure, each, failed), shares)
+            pool.map(lambda each: self._attempt(self._recover, each, failed), shares)
             idle = [each.id for each in self.servers.list()]
             pool.map(lambda each: self._attempt(self.servers.running, each, failed), idle)
+            pool.map(lambda each: self._attempt(self.snapshots.recover, each, failed), views)
         return model.Health(tuple(finished), failed)
 
     def _attempt(self, action: Callable[[str], object], name: str, failed: dict[str, str]) -> bool:
@@ -213,50 +258,31 @@ class ShareService:
             LOG.warning("Could not bring back %(name)s: %(why)s", {"name": name, "why": exc})
         return name not in failed
 
-    def _finish(self, share_id: str) -> None:
-        with self._locks.hold(f"share-{share_id}"):
-            volume = self._find(share_id)
-            if volume and volume.labels.get(STATE) != READY:
-                self._remove(volume)
+    def _make(
+        self, share_id: str, size: int, labels: Mapping[str, str], snapshot_id: str | None
+    ) -> storage.Volume:
+        make, owner = self._held.storage, self._held.owner
+        if snapshot_id is None:
+            return make.create(share_id, size, owner=owner, labels=labels)
+        self.snapshots.get(snapshot_id)
+        return make.clone(snapshot_id, share_id, size=size, owner=owner, labels=labels)
 
-    def _remove(self, volume: storage.Volume) -> None:
-        with contextlib.suppress(exceptions.NotFound):
-            server = self.servers.get(volume.labels[SERVER])
-            if server.state in ("active", "stopped"):
-                server = self.servers.running(server.id)
-                self.servers.speaking(server, _protocol(volume)).remove_share(volume.id)
-        self._filesystems.unmount(self._path(volume))
-        self._volumes.delete(volume.id)
+    def _recover(self, volume_id: str) -> None:
+        with self._locks.hold(f"share-{volume_id}"), contextlib.suppress(exceptions.NotFound):
+            volume = self._held.storage.get(volume_id)
+            if volumes.is_settled(volume):
+                self._bring_back(volume)
 
-    def _mount(self, volume: storage.Volume) -> None:
-        device = self._volumes.activate(volume.id)
-        self._filesystems.mount(device, self._path(volume), volume.filesystem)
+    def _bring_back(self, volume: storage.Volume) -> model.Share:
+        server = self.servers.running(volume.labels[volumes.SERVER])
+        if volumes.CLOSED in volume.labels:
+            self._held.reopen(volume)
+        else:
+            self._held.mount(volume)
+        return self._held.share(volume, server)
 
-    def _path(self, volume: storage.Volume) -> str:
-        return os.path.join(self.servers.directory(volume.labels[SERVER]), volume.id)
-
-    def _shares(self) -> Sequence[storage.Volume]:
-        volumes = self._volumes.list(self._owner)
-        return sorted((v for v in volumes if SERVER in v.labels), key=lambda v: v.id)
-
-    def _find(self, share_id: str) -> storage.Volume | None:
-        try:
-            return self._volumes.get(share_id)
-        except exceptions.NotFound:
-            return None
-
-    def _volume(self, share_id: str) -> storage.Volume:
-        volume = self._find(share_id)
-        if volume is None or volume.owner != self._owner or SERVER not in volume.labels:
-            raise model.ShareNotFound(f"There is no share {share_id} on this host.")
-        return volume
-
-    def _share(self, volume: storage.Volume, server: model.Server) -> model.Share:
-        name = _protocol(volume)
-        at = protocols.get(name).export_location
-        locations = tuple(at(each.address, volume.id) for each in server.spec.interfaces)
-        return model.Share(volume.id, server.id, volume.size, locations, name)
-
-
-def _protocol(volume: storage.Volume) -> str:
-    return volume.labels.get(PROTOCOL, protocols.DEFAULT)
+    def _finish(self, volume_id: str) -> None:
+        with self._locks.hold(f"share-{volume_id}"), contextlib.suppress(exceptions.NotFound):
+            volume = self._held.storage.get(volume_id)
+            if not volumes.is_settled(volume):
+                self._held.remove(volume)

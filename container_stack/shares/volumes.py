@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The volumes of shares: which there are, where each is mounted, and what its labels say of it.
+
+All that is known of a share stands on its volume, so whoever comes after a crash finds it there.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+
+from container_stack import exceptions
+from container_stack.host import filesystem, storage
+from container_stack.shares import model, protocol, protocols, servers
+
+#: Labels of a share's volume.
+SERVER = "server"
+STATE = "state"
+PROTOCOL = "protocol"
+#: The id that the service knows the share by, where it was managed under another than its first.
+SHARE = "share"
+#: The last part of the export location, where the volume has changed under it.
+NAME = "name"
+#: Nobody may use the share for the moment; its rules are kept.
+CLOSED = "closed"
+CREATING, READY, DELETING = "creating", "ready", "deleting"
+#: It is served as before, but the service has forgotten it.
+UNMANAGED = "unmanaged"
+
+
+class ShareVolumes:
+    """Finds, mounts and removes the volumes of shares. Callers hold the share's lock.
+
+    :param owner: the back end that these shares belong to; others' are never touched.
+    """
+
+    def __init__(
+        self,
+        volumes: storage.Storage,
+        filesystems: filesystem.Filesystems,
+        share_servers: servers.ShareServers,
+        *,
+        owner: str,
+    ) -> None:
+        self.storage = volumes
+        self.filesystems = filesystems
+        self.servers = share_servers
+        self.owner = owner
+
+    def list(self) -> Sequence[storage.Volume]:
+        """Return the volumes of all shares, also of those half-made or unmanaged, by id."""
+        volumes = self.storage.list(self.owner)
+        return sorted((each for each in volumes if SERVER in each.labels), key=lambda v: v.id)
+
+    def find(self, share_id: str) -> storage.Volume | None:
+        """Return a share's volume, whatever its state, if there is one."""
+        with contextlib.suppress(exceptions.NotFound):
+            volume = self.storage.get(share_id)
+            if volume.owner == self.owner and identity(volume) == share_id:
+                return volume
+        return next((each for each in self.list() if identity(each) == share_id), None)
+
+    def get(self, share_id: str) -> storage.Volume:
+        """Return a share's volume.
+
+        :raises ShareNotFound: there is none, or none that is managed.
+        """
+        volume = self.find(share_id)
+        if volume is None:
+            raise model.ShareNotFound(f"There is no share {share_id} on this host.")
+        return volume
+
+    def share(self, volume: storage.Volume, server: model.Server) -> model.Share:
+        """Return the share that a volume holds."""
+        speaks = protocol_of(volume)
+        at = protocols.get(speaks).export_location
+        locations = tuple(at(each.address, name(volume)) for each in server.spec.interfaces)
+        return model.Share(identity(volume) or volume.id, server.id, volume.size, locations, speaks)
+
+    def path(self, volume: storage.Volume) -> str:
+        """Return where a share is mounted on the host."""
+        return os.path.join(self.servers.directory(volume.labels[SERVER]), name(volume))
+
+    def mount(self, volume: storage.Volume) -> None:
+        """Mount a share where its server sees it; idempotent."""
+        device = self.storage.activate(volume.id)
+        self.filesystems.mount(device, self.path(volume), volume.filesystem)
+
+    def usage(self, volume: storage.Volume) -> filesystem.Usage:
+        """Return how full a share is.
+
+        :raises NotFound: it isn't mounted.
+        """
+        return self.filesystems.usage(self.path(volume))
+
+    def speaking(self, volume: storage.Volume) -> protocol.Protocol:
+        """Return what serves a share, with its server running.
+
+        :raises NotFound: its server is gone.
+        """
+        server = self.servers.running(volume.labels[SERVER])
+        return self.servers.speaking(server, protocol_of(volume))
+
+    def withdraw(self, volume: storage.Volume, share_name: str) -> None:
+        """Stop serving this name on a share's server, if that is left."""
+        with contextlib.suppress(exceptions.NotFound):
+            server = self.servers.get(volume.labels[SERVER])
+            if server.state in ("active", "stopped"):
+                self.speaking(volume).remove_share(share_name)
+
+    def remove(self, volume: storage.Volume) -> None:
+        """Remove a share and its volume for good; idempotent."""
+        self.withdraw(volume, name(volume))
+        self.filesystems.unmount(self.path(volume))
+        self.storage.delete(volume.id)
+
+    @contextlib.contextmanager
+    def closed(self, volume: storage.Volume) -> Iterator[None]:
+        """Keep a share from everybody, unmounted, while the body runs; then let them in again.
+
+        Its clients are cut off and may come back afterwards, by the same rules and passwords.
+        """
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.reopen, volume)
+            self.storage.set_labels(volume.id, {CLOSED: "yes"})
+            self.speaking(volume).suspend(name(volume))
+            self.filesystems.unmount(self.path(volume))
+            yield
+
+    def reopen(self, volume: storage.Volume) -> None:
+        """Mount a share and let in again whom its rules name; idempotent."""
+        self.mount(volume)
+        speaking = self.speaking(volume)
+        if rules := speaking.shares().get(name(volume)):
+            speaking.set_share(name(volume), rules)
+        self.storage.set_labels(volume.id, {CLOSED: None})
+
+
+def identity(volume: storage.Volume) -> str | None:
+    """Return the id that the service knows a share by; None if it has forgotten it."""
+    if volume.labels.get(STATE) == UNMANAGED or SERVER not in volume.labels:
+        return None
+    return volume.labels.get(SHARE, volume.id)
+
+
+def name(volume: storage.Volume) -> str:
+    """Return what a share is called on its server."""
+    return volume.labels.get(NAME, volume.id)
+
+
+def protocol_of(volume: storage.Volume) -> str:
+    """Return the name of the protocol by which a share is served."""
+    return volume.labels.get(PROTOCOL, protocols.DEFAULT)
+
+
+def is_settled(volume: storage.Volume) -> bool:
+    """Tell whether a share is neither half-made nor half-deleted."""
+    return volume.labels.get(STATE) in (READY, UNMANAGED)
