@@ -15,6 +15,8 @@ PREFIX = "cs-server-"
 GPUS = "container_stack.gpus"
 #: Where cloud-init looks for a configuration drive that isn't a disk (its seed directory).
 CONFIG_DRIVE = "/var/lib/cloud/seed/config_drive"
+#: Longest name that the kernel takes for a host's: sethostname(2).
+LONGEST_NAME = 64
 #: Docker's own, without those to make devices, to speak raw on the network (with which a tenant
 #: could pretend to be another), to write the host's audit log, and to gain capabilities.
 CAPABILITIES = (
@@ -105,7 +107,7 @@ def container_spec(
         labels={**_foreign(plan.labels), **main},
         mounts=_mounts(plan, connected, config_drive),
         network=_network(plan),
-        hostname=wish.hostname or plan.hostname,
+        hostname=_short(wish.hostname or plan.hostname),
         domainname=wish.domainname,
         hosts=_hosts(plan),
         dns=dns,
@@ -207,8 +209,16 @@ def _hosts(plan: model.Plan) -> tuple[tuple[str, str], ...]:
         return plan.wish.hosts
     name, domain = plan.wish.hostname or plan.hostname, plan.wish.domainname
     # On one line, whose first name is the whole one: hosts(5).
-    names = f"{name}.{domain} {name}" if domain else name
+    whole = f"{name}.{domain}" if domain else name
+    names = whole if _short(name) == whole else f"{whole} {_short(name)}"
     return ((names, str(ipaddress.ip_interface(addresses[0]).ip)), *plan.wish.hosts)
+
+
+def _short(name: str) -> str:
+    """Return a host name as the kernel takes it, which of a longer one is the first label."""
+    if len(name) <= LONGEST_NAME:
+        return name
+    return name.partition(".")[0][:LONGEST_NAME]
 
 
 def _mounts(

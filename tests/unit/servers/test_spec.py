@@ -17,7 +17,8 @@ MIB = 1024**2
 def made(
     wish: model.Wish | None = None, defaults: spec.Defaults | None = None, **values: Any
 ) -> containers.ContainerSpec:
-    plan = model.Plan(ID, "instance-00000007", "web", wish=wish or model.Wish(), **values)
+    named = {"hostname": "web", **values}
+    plan = model.Plan(ID, "instance-00000007", wish=wish or model.Wish(), **named)
     return spec.container_spec(
         plan, "sha256:1", disks.Connected(), defaults or spec.Defaults(), owner="nova-here"
     )
@@ -110,6 +111,16 @@ def test_server_finds_itself_by_its_whole_name() -> None:
     assert made(wish, ports=ports).hosts == (("db.example.org db", "192.0.2.7"),)
     assert made(ports=ports).hosts == (("web", "192.0.2.7"),)
     assert made().hosts == ()
+
+
+def test_kernel_gets_of_a_long_name_what_it_takes() -> None:
+    label = "x" * 62
+    ports = (port(addresses=("192.0.2.7/24",)),)
+    found = made(hostname=f"{label}.example.org", ports=ports)
+    assert found.hostname == label
+    assert found.hosts == ((f"{label}.example.org {label}", "192.0.2.7"),)
+    assert made(hostname="web.example.org").hostname == "web.example.org"
+    assert made(hostname="y" * 65).hostname == "y" * 64
 
 
 def test_ports_on_the_host_are_for_servers_without_networks() -> None:
