@@ -89,7 +89,9 @@ def _extras(spec: model.ContainerSpec) -> dict[str, Any]:
     """Return what is only said when it is wanted, as few containers do."""
     bindings: dict[str, list[dict[str, str]]] = {}
     for inside, outside in spec.published:
-        bindings.setdefault(inside, []).append({"HostPort": outside})
+        address, _, port = outside.rpartition(":")
+        at = {"HostIp": address.strip("[]")} if address else {}
+        bindings.setdefault(inside, []).append({"HostPort": port, **at})
     requests = [{"Driver": "", "DeviceIDs": list(spec.gpus), "Capabilities": [["gpu"]]}]
     extras: dict[str, Any] = {
         "Privileged": spec.privileged,

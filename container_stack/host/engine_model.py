@@ -109,7 +109,8 @@ class ContainerSpec:
     :param privileged: without any wall between it and the engine's host.
     :param device_rules: devices that it may open if it has their nodes, as "b 253:7 rw".
     :param gpus: ids of devices that a driver of the engine's passes on.
-    :param published: ports as "80/tcp" with the host's own for them, which may be "".
+    :param published: ports as "80/tcp" with the host's own for them, which may be "" for any, or
+        have an address before it: "192.0.2.5:80", "[2001:db8::5]:80".
     :param storage: bytes that it may write into its root; not every storage driver can do it.
     :param security: more options, as "seccomp=..." and "apparmor=...".
     :param volumes_from: other containers whose volumes it has too, with ":ro" behind if wanted.

@@ -148,7 +148,7 @@ def test_join_that_was_killed_anywhere_is_finished_or_never_began(host, shares, 
         made = model.Interface(second.subnet, segments.host(second.subnet.cidr, number))
         return host.service(run=runner).servers.join(server.id, made).spec.also[0]
 
-    for _step in kill_steps.kills(runner, join):
+    for _step in kill_steps.kills(runner, join, every=3):
         again = host.service()
         assert again.recover() == model.Health()
         spec = again.servers.get(server.id).spec

@@ -253,7 +253,10 @@ def test_what_few_containers_want_is_said_only_for_them() -> None:
         spec(
             restart="on-failure:5",
             gpus=["GPU-1"],
-            published=[("80/tcp", "8080"), ("80/tcp", ""), ("53/udp", "53")],
+            published=[
+                *(("80/tcp", "8080"), ("80/tcp", ""), ("53/udp", "53")),
+                *(("81/tcp", "192.0.2.5:81"), ("81/tcp", "[2001:db8::5]:82")),
+            ],
             storage=1_000_000,
             security=["seccomp=unconfined"],
             device_rules=["b 253:7 rw"],
@@ -268,8 +271,12 @@ def test_what_few_containers_want_is_said_only_for_them() -> None:
     assert host["PortBindings"] == {
         "80/tcp": [{"HostPort": "8080"}, {"HostPort": ""}],
         "53/udp": [{"HostPort": "53"}],
+        "81/tcp": [
+            {"HostPort": "81", "HostIp": "192.0.2.5"},
+            {"HostPort": "82", "HostIp": "2001:db8::5"},
+        ],
     }
-    assert set(wanted["ExposedPorts"]) == {"80/tcp", "53/udp"}
+    assert set(wanted["ExposedPorts"]) == {"80/tcp", "81/tcp", "53/udp"}
     assert host["StorageOpt"] == {"size": "1000000"}
     assert host["SecurityOpt"] == ["no-new-privileges", "seccomp=unconfined"]
     assert (host["DeviceCgroupRules"], host["UsernsMode"]) == (["b 253:7 rw"], "host")
