@@ -4,7 +4,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from oslo_config import cfg
+from oslo_config import cfg, types
 
 from container_stack.host import containers
 from container_stack.rootwrap import commands
@@ -100,6 +100,15 @@ OPTS: list[cfg.Opt] = [
         help="Existing Open vSwitch bridge to plug share servers into, such as br-int with "
         "Neutron; set neutron_host_id as well.",
     ),
+    cfg.ListOpt(
+        "container_stack_site_addresses",
+        default=[],
+        item_type=types.IPAddress(),
+        help="Addresses of this host at which one server serves all shares, with "
+        "driver_handles_share_servers = False: most sites have one of IPv4, one of IPv6, or one of "
+        "each. Clients prefer the first. The protocols' ports must be free on each, 445 for CIFS. "
+        "A change takes effect at the next start; users, rules and data stay.",
+    ),
     cfg.IntOpt(
         "container_stack_memory_mb",
         default=512,
@@ -151,6 +160,7 @@ def settings(get: Callable[[str], Any], owner: str) -> assembly.Settings:
         storage_options=get("container_stack_storage_options"),
         linux_bridge=get("container_linux_bridge_name"),
         ovs_bridge=get("container_ovs_bridge_name"),
+        site_addresses=tuple(get("container_stack_site_addresses") or ()),
         memory=get("container_stack_memory_mb") * MIB,
         pids=get("container_stack_pids_limit"),
         start_timeout=get("container_stack_start_timeout"),

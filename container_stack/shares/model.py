@@ -85,6 +85,16 @@ class Interface:
         """4 or 6."""
         return ipaddress.ip_address(self.address).version
 
+    def to_json(self) -> str:
+        """Return the text that a service keeps."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Interface":
+        """Return what :meth:`to_json` was made from."""
+        values = json.loads(text)
+        return cls(**{**values, "subnet": Subnet(**values["subnet"])})
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ServerSpec:
@@ -110,7 +120,7 @@ class ServerSpec:
         seen: list[Subnet] = []
         for each in self.interfaces:
             for other in seen:
-                if other.id == each.subnet.id or _overlap(other.cidr, each.subnet.cidr):
+                if other.id == each.subnet.id or overlap(other.cidr, each.subnet.cidr):
                     raise exceptions.InvalidRequest(
                         f"Share server {self.id} can't have two addresses in {each.subnet.cidr}."
                     )
@@ -202,6 +212,11 @@ class Snapshot:
     created_at: datetime.datetime
     export_locations: tuple[str, ...]
 
+    @property
+    def export_location(self) -> str:
+        """Where they find it unless they have a reason for another."""
+        return self.export_locations[0]
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Health:
@@ -215,7 +230,8 @@ class Health:
     failed: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
-def _overlap(one: str, other: str) -> bool:
+def overlap(one: str, other: str) -> bool:
+    """Tell whether two subnets have an address in common."""
     a, b = ipaddress.ip_network(one), ipaddress.ip_network(other)
     return a.version == b.version and a.overlaps(b)
 

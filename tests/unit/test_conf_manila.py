@@ -69,3 +69,9 @@ def test_value_out_of_range_is_refused_at_start(name, value):
 
 def test_every_option_says_what_it_is_for():
     assert [opt.name for opt in conf.OPTS if not opt.help or len(opt.help) < 40] == []
+
+
+def test_addresses_of_the_host_are_a_list_in_order():
+    made = settings(container_stack_site_addresses=["192.0.2.5", "2001:db8::5"])
+    assert made.site_addresses == ("192.0.2.5", "2001:db8::5")
+    assert settings().site_addresses == ()

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What Manila says of networks, as the spec of a share server."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from container_stack import exceptions
@@ -9,33 +9,46 @@ from container_stack.shares import model
 
 
 def spec(network_info: Sequence[dict[str, Any]]) -> model.ServerSpec:
-    """Return what ``_setup_server`` is asked for.
+    """Return what ``_setup_server`` is asked for: an address on each subnet.
 
     :raises NotSupported: it asks for what isn't served.
     """
-    if len(network_info) != 1:
-        raise exceptions.NotSupported("A share server can live in one subnet only.")
-    info = network_info[0]
-    if info["security_services"]:
+    if any(info["security_services"] for info in network_info):
         raise exceptions.NotSupported(
             "Security services are not served yet; use a share network without any."
         )
-    allocation = info["network_allocations"][0]
-    subnet = model.Subnet(
-        id=info["neutron_subnet_id"] or _subnet_name(info["segmentation_id"], allocation["cidr"]),
-        cidr=allocation["cidr"],
-        gateway=allocation["gateway"] or None,
-        mtu=allocation["mtu"] or None,
-    )
+    first, *others = map(interface, network_info)
     return model.ServerSpec(
-        id=info["server_id"],
-        subnet=subnet,
+        id=network_info[0]["server_id"],
+        subnet=first.subnet,
+        address=first.address,
+        mac=first.mac,
+        port_id=first.port_id,
+        also=tuple(others),
+    )
+
+
+def interface(info: Mapping[str, Any]) -> model.Interface:
+    """Return the address that Manila allocated on one subnet."""
+    allocation = info["network_allocations"][0]
+    return model.Interface(
+        subnet(info["neutron_subnet_id"], allocation),
         address=allocation["ip_address"],
         mac=allocation["mac_address"] or None,
         port_id=allocation["id"] if info["neutron_subnet_id"] else None,
     )
 
 
-def _subnet_name(segmentation_id: int | None, cidr: str) -> str:
-    """Return what everybody on a subnet of Manila's standalone plug-in calls it."""
-    return f"{segmentation_id or 0}-{cidr}".translate(str.maketrans("/:", "_."))
+def subnet(neutron_subnet_id: str | None, segment: Mapping[str, Any]) -> model.Subnet:
+    """Return a subnet.
+
+    :param segment: an allocation in it, or Manila's own subnet.
+    """
+    name = f"{segment['segmentation_id'] or 0}-{segment['cidr']}"
+    return model.Subnet(
+        # What everybody on a subnet of Manila's standalone plug-in calls it.
+        id=neutron_subnet_id or name.translate(str.maketrans("/:", "_.")),
+        cidr=segment["cidr"],
+        gateway=segment["gateway"] or None,
+        mtu=segment["mtu"] or None,
+    )
