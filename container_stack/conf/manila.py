@@ -90,6 +90,14 @@ OPTS: list[cfg.Opt] = [
         help="Settings that only a third party's storage backend knows, as name:value pairs. "
         "The backends of container-stack take none.",
     ),
+    cfg.BoolOpt(
+        "container_stack_previous_versions",
+        default=False,
+        help="Whether users see every snapshot of a CIFS share in the share itself, as Windows' "
+        "previous versions. Each snapshot then takes a volume of its own from the beginning, "
+        "which costs nothing where storage shares blocks (a thin pool, or `loop` on xfs or "
+        "btrfs) and as much as the share elsewhere; so it is off.",
+    ),
     cfg.StrOpt(
         "container_linux_bridge_name",
         help="Existing Linux bridge to plug share servers into, for networks with a router of "
@@ -158,6 +166,7 @@ def settings(get: Callable[[str], Any], owner: str) -> assembly.Settings:
         volume_group=get("container_volume_group") if lvm else None,
         thin_pool=get("container_stack_thin_pool"),
         storage_options=get("container_stack_storage_options"),
+        previous_versions=get("container_stack_previous_versions"),
         linux_bridge=get("container_linux_bridge_name"),
         ovs_bridge=get("container_ovs_bridge_name"),
         site_addresses=tuple(get("container_stack_site_addresses") or ()),

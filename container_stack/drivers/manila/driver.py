@@ -13,29 +13,45 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-from manila import exception
 from manila.common import constants
 from manila.share import driver
 from oslo_log import log
 
 from container_stack import exceptions
 from container_stack.conf import manila as conf
-from container_stack.drivers.manila import answers, errors, networks
+from container_stack.drivers.manila import (
+    answers,
+    copying,
+    errors,
+    managing,
+    networks,
+    sites,
+    snapshots,
+    subnets,
+    usage,
+)
 from container_stack.host import abilities
-from container_stack.shares import assembly, cifs, model, service
+from container_stack.shares import assembly, model, protocol, protocols, service
 
 LOG = log.getLogger(__name__)
 
-#: Key of a share server's backend details under which all that makes it is kept.
-SPEC = "spec"
 
-
-class ContainerShareDriver(driver.ShareDriver):  # type: ignore[misc]
-    """Serves CIFS shares from containers, one for each share server of Manila's."""
+class ContainerShareDriver(
+    snapshots.SnapshotCalls,
+    managing.ManagingCalls,
+    subnets.Subnets,
+    usage.Usage,
+    driver.ShareDriver,  # type: ignore[misc]
+):
+    """Serves shares from containers, one for each share server of Manila's."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__([True], *args, config_opts=[conf.OPTS], **kwargs)
+        super().__init__([True, False], *args, config_opts=[conf.OPTS], **kwargs)
         self.ipv6_implemented = True
+        self.network_allocation_update_support = True
+        #: The one server where Manila has none.
+        self._site: dict[str, Any] | None = None
+        self._memory = kwargs.get("private_storage")
         self._settings: assembly.Settings
         self._shares: service.ShareService
 
@@ -46,12 +62,16 @@ class ContainerShareDriver(driver.ShareDriver):  # type: ignore[misc]
         with errors.translated():
             owner = f"manila-{self.configuration.config_group}"
             self._settings = conf.settings(self.configuration.safe_get, owner)
+            sites.check(self._settings, handles_servers=self.driver_handles_share_servers)
+            self._site = sites.server(self._settings)
             self._shares = assembly.open_service(self._settings)
+        self._copies = copying.Copies(self._shares, self._memory, copying.PATIENCE)
 
     def check_for_setup_error(self) -> None:
         """Refuse to start on a host that can't serve, and finish what a crash left."""
         with errors.translated():
             assembly.check(self._settings)
+            sites.ensure(self._shares, self._settings)
             health = self._shares.recover()
         if health.finished:
             LOG.info("Removed what a crash left: %(ids)s", {"ids": ", ".join(health.finished)})
@@ -82,17 +102,21 @@ class ContainerShareDriver(driver.ShareDriver):  # type: ignore[misc]
 
     def _ensure_server(self, share_server: Any) -> bool:
         """Make a server again whose container somebody removed; tell whether that was needed."""
+        if self._site:
+            # It may have been made again at the start, or now, and nobody tells.
+            sites.ensure(self._shares, self._settings)
+            return True
         try:
-            self._shares.servers.running(share_server["id"])
+            self._shares.servers.running(answers.server_id(share_server))
         except exceptions.NotFound:
             details = share_server["backend_details"]
-            self._shares.create_server(model.ServerSpec.from_json(details[SPEC]))
+            self._shares.create_server(answers.server_spec(details))
             return True
         return False
 
     def get_configured_ip_versions(self) -> list[int]:
-        """Return the IP versions that a share server can have, one of them at a time."""
-        return [4, 6]
+        """Return the IP versions that share servers can have."""
+        return sites.versions(self._settings)
 
     # Share servers ------------------------------------------------------------------------
 
@@ -105,12 +129,7 @@ class ContainerShareDriver(driver.ShareDriver):  # type: ignore[misc]
     ) -> dict[str, str]:
         with errors.translated():
             server = self._shares.create_server(networks.spec(network_info))
-        return {
-            "identifier": f"cs-share-{server.id}",
-            "id": server.id,
-            "ip": server.spec.address,
-            SPEC: server.spec.to_json(),
-        }
+        return answers.server_details(server)
 
     def _teardown_server(
         self, server_details: dict[str, str], security_services: Any = None
@@ -127,12 +146,13 @@ class ContainerShareDriver(driver.ShareDriver):  # type: ignore[misc]
         self, context: Any, share: Any, share_server: Any = None
     ) -> list[dict[str, Any]]:
         """Make a share and return where clients find it."""
-        if share["share_proto"].upper() != "CIFS":
-            raise exception.InvalidShare(
-                reason=f"protocol {share['share_proto']} is not served here; use CIFS"
-            )
         with errors.translated(share["id"]):
-            made = self._shares.create(share["id"], share_server["id"], share["size"] * answers.GIB)
+            made = self._shares.create(
+                share["id"],
+                answers.server_id(share_server or self._site),
+                share["size"] * answers.GIB,
+                share["share_proto"].upper(),
+            )
         return answers.locations(made)
 
     def delete_share(self, context: Any, share: Any, share_server: Any = None) -> None:
@@ -148,6 +168,18 @@ class ContainerShareDriver(driver.ShareDriver):  # type: ignore[misc]
         with errors.translated(share["id"]):
             self._shares.extend(share["id"], new_size * answers.GIB)
 
+    def shrink_share(self, share: Any, new_size: int, share_server: Any = None) -> None:
+        """Cut a share down, unless data would be lost.
+
+        :param new_size: GiB.
+        """
+        with errors.translated(share["id"]):
+            try:
+                self._shares.shrink(share["id"], new_size * answers.GIB)
+            except exceptions.NotSupported as exc:
+                # Manila tells the user, and the share is available as before.
+                raise NotImplementedError(str(exc)) from exc
+
     def update_access(
         self,
         context: Any,
@@ -161,13 +193,15 @@ class ContainerShareDriver(driver.ShareDriver):  # type: ignore[misc]
         """Make the rules of a share exactly ``access_rules``.
 
         What changed is not looked at: the whole set is what can't go wrong. A user's password is
-        returned as the rule's access key; a rule that CIFS can't obey goes to error alone.
+        returned as the rule's access key; a rule that the protocol can't obey goes to error alone.
         """
-        accepted: dict[str, cifs.Rule] = {}
+        accepted: dict[str, protocol.Rule] = {}
         answer: dict[str, dict[str, str]] = {}
+        with errors.translated(share["id"]):
+            speaking = protocols.get(share["share_proto"].upper())
         for rule in access_rules:
             try:
-                accepted[rule["access_id"]] = cifs.Rule(
+                accepted[rule["access_id"]] = speaking.rule(
                     rule["access_type"], rule["access_to"], rule["access_level"]
                 )
             except exceptions.ContainerStackError as exc:
@@ -208,7 +242,14 @@ class ContainerShareDriver(driver.ShareDriver):  # type: ignore[misc]
         super()._update_share_stats(
             {
                 "vendor_name": "container-stack",
-                "storage_protocol": "CIFS",
+                # Manila's own order: NFS_CIFS where both are served.
+                "storage_protocol": "_".join(sorted(protocols.PROTOCOLS, reverse=True)),
+                "network_allocation_update_support": True,
+                "share_server_multiple_subnet_support": True,
+                "snapshot_support": True,
+                "create_share_from_snapshot_support": True,
+                "revert_to_snapshot_support": True,
+                "mount_snapshot_support": True,
                 "pools": [pool],
                 **(data or {}),
             }

@@ -19,6 +19,8 @@ def translated(share_id: str | None = None) -> Iterator[None]:
         raise exception.ShareShrinkingPossibleDataLoss(share_id=share_id) from exc
     except model.ShareNotFound as exc:
         raise exception.ShareResourceNotFound(share_id=share_id) from exc
+    except model.SnapshotNotFound as exc:
+        raise exception.SnapshotResourceNotFound(name=str(exc)) from exc
     except exceptions.InvalidRequest as exc:
         raise exception.InvalidInput(reason=str(exc)) from exc
     except exceptions.ContainerStackError as exc:
