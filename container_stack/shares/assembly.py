@@ -17,7 +17,7 @@ from container_stack.host import (
     storage,
 )
 from container_stack.rootwrap import commands, executor
-from container_stack.shares import container, image, servers, service, volumes, wiring
+from container_stack.shares import container, image, servers, service, site, volumes, wiring
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -31,6 +31,7 @@ class Settings:
     :param pool_size: bytes that all volumes together may take; None for all there is.
     :param storage_options: what only a third party's backend knows.
     :param linux_bridge: existing bridge to plug servers into, instead of the engine's networks.
+    :param site_addresses: addresses of this host, at which one server serves all shares.
     :param memory: bytes for each share server.
     :param start_timeout: seconds that a share server may take until it answers.
     :param previous_versions: clients see every snapshot in the share itself, too.
@@ -50,6 +51,7 @@ class Settings:
     storage_options: Mapping[str, str] = dataclasses.field(default_factory=dict)
     linux_bridge: str | None = None
     ovs_bridge: str | None = None
+    site_addresses: tuple[str, ...] = ()
     memory: int = 512 * 1024**2
     pids: int = 4096
     start_timeout: float = 60.0
@@ -139,6 +141,10 @@ def _wires(
     if settings.linux_bridge and settings.ovs_bridge:
         raise exceptions.InvalidRequest("Give a Linux bridge or an Open vSwitch bridge, not both.")
     bridge = settings.linux_bridge or settings.ovs_bridge
+    if settings.site_addresses:
+        if bridge:
+            raise exceptions.InvalidRequest("A server on this host's addresses is on no bridge.")
+        return site.HostAddresses()
     if bridge:
         return wiring.Bridged(plug.Plugs(run), bridge, ovs=bool(settings.ovs_bridge))
     networks = network.ContainerNetworks(engine, object_locks, run, owner=settings.owner)
