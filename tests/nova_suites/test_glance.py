@@ -4,8 +4,8 @@
 import itertools
 import threading
 import types
-import uuid
 from collections.abc import Callable, Collection, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import nova.conf
@@ -13,10 +13,11 @@ import pytest
 from nova import exception
 
 from container_stack import exceptions
-from container_stack.drivers.nova import glance
+from container_stack.drivers.nova import begun, glance
 from container_stack.servers import model
 
 CONF = nova.conf.CONF
+SERVER = "7b6a1c52-6f0e-4f0b-9a55-0f2f6e1f9c3d"
 IMAGE = "2f3c5a1e-7a58-4e0e-8a62-0d1b8f7d2c11"
 
 
@@ -29,16 +30,19 @@ class Api:
         self.error: Exception | None = None
         #: Bytes after which an upload breaks once, and is repeated.
         self.breaks_at: int | None = None
+        #: Whether nothing can be deleted now.
+        self.refusing = False
 
     def get(self, _context: object, image_id: str) -> dict[str, Any]:
         return self.images[image_id]
 
     def create(self, _context: object, values: dict[str, Any]) -> dict[str, Any]:
-        image_id = str(uuid.uuid4())
-        self.images[image_id] = {**values, "id": image_id, "size": 0}
-        return self.images[image_id]
+        self.images[values["id"]] = {**values, "size": 0}
+        return self.images[values["id"]]
 
     def delete(self, _context: object, image_id: str) -> None:
+        if self.refusing:
+            raise exception.GlanceConnectionFailed(server="nowhere", reason="nobody answers")
         if self.images.pop(image_id, None) is None:
             raise exception.ImageNotFound(image_id=image_id)
 
@@ -94,9 +98,14 @@ class Images:
 
 
 class Store:
-    def __init__(self) -> None:
+    def __init__(self, directory: Path) -> None:
         self.api, self.images = Api(), Images()
-        self.glance = glance.Glance(self.images, self.api)  # type: ignore[arg-type]
+        self.directory = directory
+        self.glance = self.again()
+
+    def again(self) -> glance.Glance:
+        """Return what a new start of the service has."""
+        return glance.Glance(self.images, str(self.directory), self.api)  # type: ignore[arg-type]
 
     def image(self, data: bytes = b"", **values: object) -> None:
         self.api.images[IMAGE] = {
@@ -114,8 +123,8 @@ class Store:
 
 
 @pytest.fixture
-def store() -> Store:
-    return Store()
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -211,16 +220,55 @@ def test_upload_that_broke_and_was_repeated_is_no_image(store: Store) -> None:
         store.glance.upload(None, IMAGE, [bytes(1000), bytes(5000)])  # type: ignore[arg-type]
     before = set(store.api.images)
     with pytest.raises(exception.ImageUnacceptable, match="bytes of"):
-        store.glance.send_parcel(None, "parcel", [bytes(1000), bytes(5000)])
+        store.glance.send_parcel(None, "parcel", SERVER, [bytes(1000), bytes(5000)])
     assert set(store.api.images) == before
+    assert store.glance.begun.servers() == []
 
 
-def test_parcel_goes_and_comes(store: Store) -> None:
-    image_id = store.glance.send_parcel(None, "parcel", [bytes(3000)])
+def test_parcel_goes_and_comes_and_is_known_until_the_move_is_over(store: Store) -> None:
+    image_id = store.glance.send_parcel(None, "parcel", SERVER, [bytes(3000)])
     assert store.api.images[image_id]["container_format"] == "bare"
     assert b"".join(store.glance.parcel(None, image_id)) == bytes(3000)
-    store.glance.discard(None, image_id)
-    store.glance.discard(None, image_id)
+    known = store.again().begun
+    known.start()
+    assert (known.parcel(SERVER), known.servers()) == (image_id, [SERVER])
+    known.discard(None, IMAGE)
+    assert image_id in store.api.images
+    for _ in range(2):
+        known.discard(None, SERVER)
+    assert (known.parcel(SERVER), known.servers(), store.api.images) == (None, [], {})
+
+
+def test_parcel_that_cannot_be_deleted_now_is_kept_in_mind(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    image_id = store.glance.send_parcel(None, "parcel", SERVER, [bytes(3000)])
+    store.api.refusing = True
+    store.glance.begun.discard(None, SERVER)
+    assert f"Image {image_id} was begun by this host" in caplog.text
+    store.api.refusing = False
+    store.again().begun.discard(None, SERVER)
+    assert store.api.images == {}
+
+
+@pytest.mark.parametrize(("status", "left"), [("saving", []), ("queued", []), ("active", [IMAGE])])
+def test_snapshot_that_a_crash_has_cut_short_is_deleted_at_the_next_start(
+    store: Store, status: str, left: list[str]
+) -> None:
+    store.image(status=status)
+    store.glance.begun.note(IMAGE, SERVER, begun.Kind.SNAPSHOT)
+    for _ in range(2):
+        store.again().begun.start()
+    assert list(store.api.images) == left
+    assert list(store.directory.glob("glance/*")) == []
+
+
+def test_snapshot_that_has_ended_is_nobodys_business(store: Store) -> None:
+    store.image(status="saving")
+    with pytest.raises(RuntimeError), store.glance.begun.snapshot(IMAGE, SERVER):
+        raise RuntimeError
+    store.again().begun.start()
+    assert list(store.api.images) == [IMAGE]
 
 
 def test_cache_goes_by_novas_options(store: Store) -> None:

@@ -98,7 +98,7 @@ class DockerDriver(moves.MovesDriver):
                 ports=ports.ports(network_info),
                 disks=disks.disks(block_device_info),
             )
-            self._destroyed(instance)
+            self._destroyed(context, instance)
             self._parts.consoles.remove(instance.uuid)
             self._parts.devices.give_back(instance.uuid)
 
@@ -150,7 +150,7 @@ class DockerDriver(moves.MovesDriver):
         """Stop and start a server; a soft reboot lets it end by itself first."""
         hard = reboot_type == "HARD"
         with self._changing(instance):
-            if hard and self._finished(instance, network_info, block_device_info):
+            if hard and self._finished(context, instance, network_info, block_device_info):
                 return
             self._servers.reboot(
                 self._standing(instance, network_info, block_device_info),
@@ -191,6 +191,7 @@ class DockerDriver(moves.MovesDriver):
         update_task_state(task_state=task_states.IMAGE_PENDING_UPLOAD)
         try:
             with (
+                self._parts.glance.begun.snapshot(image_id, instance.uuid),
                 errors.translated(instance),
                 self._parts.docker.snapshots.taking(instance.uuid) as taken,
             ):

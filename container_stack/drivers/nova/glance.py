@@ -5,6 +5,7 @@ import contextlib
 import logging
 import queue
 import threading
+import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ from nova import exception
 from nova.image import glance
 
 from container_stack import exceptions
-from container_stack.drivers.nova import errors
+from container_stack.drivers.nova import begun, errors
 from container_stack.servers import images, model, snapshots
 
 LOG = logging.getLogger(__name__)
@@ -30,12 +31,14 @@ _WAITING = 16
 class Glance:
     """What Nova keeps in Glance and this host in its engine.
 
+    :param state_dir: for what must be known of images on their way.
     :param api: Nova's client.
     """
 
-    def __init__(self, server_images: images.ServerImages, api: Any = None) -> None:
+    def __init__(self, server_images: images.ServerImages, state_dir: str, api: Any = None) -> None:
         self._images = server_images
         self._api = api or glance.API()
+        self.begun = begun.Begun(state_dir, self._api)
 
     def ensure(self, context: Any, image_id: str, trusted_certs: Any = None) -> str:
         """Return the engine's id of an image, downloading it if it isn't there; idempotent.
@@ -87,18 +90,19 @@ class Glance:
         values = {"disk_format": DISK_FORMAT, "container_format": CONTAINER_FORMAT}
         self._put(context, image_id, values, archive)
 
-    def send_parcel(self, context: Any, name: str, parcel: Iterable[bytes]) -> str:
+    def send_parcel(self, context: Any, name: str, server_id: str, parcel: Iterable[bytes]) -> str:
         """Put what goes to another host into an image of its own and return that one's id.
 
-        If that fails, there is no image.
+        :meth:`begun.Begun.discard` deletes it when the move is over. If this fails, there is none.
         """
+        image_id = str(uuid.uuid4())
         values = {"name": name, "disk_format": DISK_FORMAT, "container_format": "bare"}
-        image_id: str = self._api.create(context, values)["id"]
+        self.begun.note(image_id, server_id, begun.Kind.PARCEL)
         try:
+            self._api.create(context, {"id": image_id, **values})
             self._put(context, image_id, values, parcel)
         except BaseException:
-            with contextlib.suppress(exception.NovaException):
-                self.discard(context, image_id)
+            self.begun.discard(context, server_id)
             raise
         return image_id
 
@@ -106,11 +110,6 @@ class Glance:
         """Yield what another host has sent; its end raises if it arrived otherwise."""
         with _refusals(image_id):
             yield from _download(self._api, context, image_id, None)
-
-    def discard(self, context: Any, image_id: str) -> None:
-        """Delete an image of :meth:`send_parcel`; idempotent."""
-        with contextlib.suppress(exception.ImageNotFound):
-            self._api.delete(context, image_id)
 
     def manage_cache(self, instances: Iterable[Any]) -> None:
         """Remove from the engine what no instance needs any more, as Nova's options have it."""

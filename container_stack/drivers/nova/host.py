@@ -58,6 +58,7 @@ class HostDriver(driver.ComputeDriver):  # type: ignore[misc]
             self._lifecycle = lifecycle.Lifecycle(self.emit_event, self._servers.plug_again)
             for words in self._parts.docker.start():
                 LOG.info("Since the last end of this service: %(what)s", {"what": words})
+            self._parts.glance.begun.start()
             if CONF.serial_console.enabled:
                 self._parts.consoles.start()
             self._watch = changes.Watch(self._parts.engine, self._parts.owner, self._changed)
@@ -94,9 +95,13 @@ class HostDriver(driver.ComputeDriver):  # type: ignore[misc]
             return [each.name for each in self._parts.standing.servers()]
 
     def list_instance_uuids(self) -> list[str]:
-        """Return the ids of this host's servers, by one call to the engine."""
+        """Return the ids of this host's servers, by one call to the engine.
+
+        Also those that stand aside, or are on their way here: Nova destroys what is left of such a
+        server that it has deleted, as it does with any other (``running_deleted_instance_action``).
+        """
         with errors.translated():
-            return [each.id for each in self._parts.standing.servers()]
+            return sorted({*self._servers.ids(), *self._parts.glance.begun.servers()})
 
     def get_info(self, instance: Any, use_cache: bool = True) -> hardware.InstanceInfo:
         """Return a server's state, which Nova's sync of a thousand may take from one list."""

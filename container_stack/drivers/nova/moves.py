@@ -2,7 +2,8 @@
 """Servers that get another container: by a resize, a migration, a rebuild or a rescue.
 
 Between two hosts a server's state goes through Glance, in an image that both may see as they act
-for the same user, and that is deleted as soon as it has arrived.
+for the same user, and that is deleted as soon as it has arrived. If it doesn't arrive, a hard
+reboot on the new host tries again; see :mod:`begun`.
 """
 
 import contextlib
@@ -12,11 +13,11 @@ from typing import Any
 
 import nova.conf
 from nova import exception, objects
-from nova.compute import task_states
+from nova.compute import task_states, vm_states
 from nova.virt import driver
 from oslo_log import log
 
-from container_stack.drivers.nova import attachments, plans
+from container_stack.drivers.nova import attachments, begun, plans
 from container_stack.servers import model
 
 CONF = nova.conf.CONF
@@ -89,14 +90,16 @@ class MovesDriver(attachments.AttachmentsDriver):
     ) -> None:
         """Make a server's new container of what its old one has written."""
         parcel = json.loads(disk_info)["parcel"]
+        if parcel is not None:
+            self._parts.glance.begun.note(parcel, instance.uuid, begun.Kind.PARCEL)
         with self._changing(instance):
             plan = self._plan(instance, image_meta, network_info, block_device_info)
             if parcel is None:
                 self._parts.docker.moves.finish(plan, power_on=power_on)
-                return
-            with self._discarding(context, instance, parcel):
-                received = self._parts.glance.parcel(context, parcel)
-                self._parts.docker.moves.receive(plan, received, power_on=power_on)
+            else:
+                # What stands aside here is of an older move, which was given up.
+                self._parts.docker.moves.confirm(instance.uuid)
+                self._receive(context, plan, parcel, power_on=power_on)
 
     def confirm_migration(
         self, context: Any, migration: Any, instance: Any, network_info: Any
@@ -104,6 +107,7 @@ class MovesDriver(attachments.AttachmentsDriver):
         """Remove the container that stood aside."""
         with self._changing(instance):
             self._parts.docker.moves.confirm(instance.uuid)
+            self._parts.glance.begun.discard(context, instance.uuid)
 
     def finish_revert_migration(
         self,
@@ -119,26 +123,38 @@ class MovesDriver(attachments.AttachmentsDriver):
         with self._changing(instance):
             plan = self._standing(instance, network_info, block_device_info)
             self._parts.docker.moves.revert(plan, power_on=power_on)
+            self._parts.glance.begun.discard(context, instance.uuid)
 
-    def _finished(self, instance: Any, network_info: Any, block_device_info: Any) -> bool:
-        """Finish a resize that a crash interrupted, and return whether there was one.
+    def _finished(
+        self, context: Any, instance: Any, network_info: Any, block_device_info: Any
+    ) -> bool:
+        """Finish a move that a crash or a failure interrupted, and return whether there was one.
 
-        Nova knows no more of it, and so it is confirmed.
+        Nova knows no more of it, and so it is confirmed, as far as that is this host's to do.
         """
-        if not self._parts.docker.moves.is_unfinished(instance.uuid):
+        moves = self._parts.docker.moves
+        unfinished, parcel = moves.is_unfinished(instance.uuid), None
+        if not unfinished and self._servers.life.find(instance.uuid) is None:
+            parcel = self._parts.glance.begun.parcel(instance.uuid)
+        if not unfinished and parcel is None:
             return False
         plan = self._plan(instance, instance.image_meta, network_info, block_device_info)
-        self._parts.docker.moves.finish(plan)
-        self._parts.docker.moves.confirm(instance.uuid)
+        if parcel is not None:
+            self._receive(context, plan, parcel)
+        else:
+            moves.finish(plan)
+            moves.confirm(instance.uuid)
         return True
 
-    def _destroyed(self, instance: Any) -> None:
+    def _destroyed(self, context: Any, instance: Any) -> None:
         """Remove what a server that was destroyed here has besides, unless it is to come back."""
-        if instance.task_state == task_states.RESIZE_REVERTING:
+        deleted = instance.vm_state == vm_states.DELETED
+        if instance.task_state == task_states.RESIZE_REVERTING and not deleted:
             self._parts.docker.moves.tidy(instance.uuid)
         else:
             self._parts.docker.moves.confirm(instance.uuid)
             self._parts.docker.rescues.tidy(instance.uuid)
+        self._parts.glance.begun.discard(context, instance.uuid)
 
     def delete_instance_files(self, instance: Any) -> bool:
         """Remove what a server that was deleted has left here, as after a failed migration."""
@@ -146,23 +162,22 @@ class MovesDriver(attachments.AttachmentsDriver):
             self._servers.destroy(instance.uuid)
             self._parts.docker.moves.confirm(instance.uuid)
             self._parts.docker.rescues.tidy(instance.uuid)
+            self._parts.glance.begun.discard(None, instance.uuid)
         return True
 
     def _send(self, context: Any, instance: Any) -> str:
         with self._parts.docker.moves.sending(instance.uuid) as parcel:
             name = f"{instance.name} on its way to another host"
-            return self._parts.glance.send_parcel(context, name, parcel)
+            return self._parts.glance.send_parcel(context, name, instance.uuid, parcel)
 
-    @contextlib.contextmanager
-    def _discarding(self, context: Any, instance: Any, parcel: str) -> Iterator[None]:
-        try:
-            yield
-        finally:
-            try:
-                self._parts.glance.discard(context, parcel)
-            except exception.NovaException as exc:
-                words = "Image %(image)s held a state of it and can be deleted: %(why)s"
-                LOG.warning(words, {"image": parcel, "why": exc}, instance=instance)
+    def _receive(
+        self, context: Any, plan: model.Plan, parcel: str, *, power_on: bool = True
+    ) -> None:
+        """Make a server of a parcel, which stays if that fails."""
+        keeper = self._parts.glance
+        received = keeper.parcel(keeper.begun.who_sees(context, parcel), parcel)
+        self._parts.docker.moves.receive(plan, received, power_on=power_on)
+        keeper.begun.discard(context, plan.id)
 
     @contextlib.contextmanager
     def _rolling_back(self, instance: Any) -> Iterator[None]:

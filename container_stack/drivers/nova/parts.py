@@ -52,7 +52,7 @@ def open_parts(configuration: Any, host: str) -> Parts:
     return Parts(
         owner=settings.owner,
         docker=docker,
-        glance=glance.Glance(docker.images),
+        glance=glance.Glance(docker.images, settings.state_dir),
         plans=plans.Plans(conf.policy(configuration), inject_key=configuration.docker.inject_key),
         devices=gpus.Devices(docker.engine, settings.owner, configuration.docker.gpus),
         consoles=_consoles(configuration, settings, docker),

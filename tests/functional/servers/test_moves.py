@@ -14,6 +14,7 @@ from container_stack.host import containers, images
 from container_stack.servers import assembly, model
 from container_stack.servers.moving import parcels, roots
 
+from .. import service_account
 from . import server_host
 
 MIB = 1024**2
@@ -81,6 +82,7 @@ def test_resized_server_is_what_it_was_within_its_new_limits(
     service.moves.park(plan)
     service.moves.park(plan)
     assert service.servers.list() == []
+    assert service.servers.ids() == [plan.id]
     assert host.links() == []
     for _ in range(2):
         service.moves.finish(larger(plan))
@@ -300,6 +302,49 @@ def test_root_of_too_many_layers_is_not_shown(
     assert "without a way to its root: it has too many layers" in caplog.text
     service.rescues.unrescue(plan)
     assert content(host, plan) == "first\nfirst\ndrive"
+
+
+def test_normal_user_moves_servers_by_sudo_and_the_shipped_filters(
+    engine: containers.Engine,
+    shared_host: server_host.Host,
+    image_id: str,
+) -> None:
+    with service_account.account(driver="nova", groups=[server_host.engine_group()]) as account:
+
+        def moves() -> list[str]:
+            settings = dataclasses.replace(
+                shared_host.settings, state_dir=str(account.state), root_helper=account.helper
+            )
+            plan = shared_host.plan(wish=WISH, files={"a": b"drive"})
+            with contextlib.closing(assembly.open_service(settings)) as service:
+                service.start()
+                service.servers.spawn(plan, image_id)
+                write(shared_host, plan, "first")
+                service.moves.park(plan)
+                with service.moves.sending(plan.id) as parcel:
+                    assert b"".join(parcel)
+                service.moves.finish(larger(plan))
+                said = [content(shared_host, plan), interfaces(shared_host, plan)]
+                service.servers.destroy(plan.id)
+                service.moves.revert(plan)
+                service.rescues.rescue(plan, image_id)
+                if service.engine.layers(shared_host.name(plan.id)):
+                    said.append(run(shared_host, plan, "cat /rescued/root.txt"))
+                service.rescues.unrescue(plan)
+                service.moves.rebuild(plan, larger(plan), image_id)
+                said.append(interfaces(shared_host, plan))
+                service.servers.destroy(plan.id)
+                service.moves.confirm(plan.id)
+                service.rescues.tidy(plan.id)
+            return said
+
+        said = account.call(moves)
+    assert said[0] == "first\nfirst\ndrive"
+    assert "10.251.0.5/24" in said[1]
+    assert "10.251.0.5/24" in said[-1]
+    assert said[2:-1] in ([], ["first\n"])
+    assert shared_host.has_links(0)
+    assert states(shared_host) == []
 
 
 def mount_table() -> str:
