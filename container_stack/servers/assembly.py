@@ -10,6 +10,7 @@ from container_stack.host import images as engine_images
 from container_stack.rootwrap import commands, executor
 from container_stack.servers import (
     disks,
+    ephemerals,
     images,
     interfaces,
     lives,
@@ -128,6 +129,7 @@ def assemble(settings: Settings, engine: containers.Engine, run: executor.Execut
         engine,
         network,
         server_disks,
+        ephemerals.Ephemerals(engine, run, settings.owner),
         records.ServerRecords(os.path.join(settings.state_dir, "servers"), settings.owner),
         owner=settings.owner,
         defaults=settings.defaults,

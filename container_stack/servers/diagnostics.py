@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a server takes of its host, by the engine's own figures."""
 
+import dataclasses
 import datetime
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,13 +10,32 @@ from container_stack.host import containers
 from container_stack.servers import model
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Diagnostics:
+    """What a running server takes.
+
+    :param cpu: nanoseconds for each CPU, or one figure where the kernel tells no more.
+    :param read: bytes read from disks; ``written`` bytes written.
+    """
+
+    state: model.State
+    uptime: int | None
+    cpu: Sequence[int]
+    memory: int
+    memory_limit: int
+    pids: int
+    read: int
+    written: int
+    interfaces: Sequence[model.Interface] = ()
+
+
 def measure(
     engine: containers.Engine,
     server: model.Server,
     interfaces: Sequence[model.Interface] = (),
     *,
     now: datetime.datetime | None = None,
-) -> model.Diagnostics:
+) -> Diagnostics:
     """Return what a server takes just now; zeros for what a stopped one doesn't.
 
     :param server: from :meth:`service.Servers.get`, not from a list.
@@ -24,7 +44,7 @@ def measure(
     """
     taken = engine.stats(server.container_id)
     memory = taken.get("memory_stats") or {}
-    return model.Diagnostics(
+    return Diagnostics(
         state=server.state,
         uptime=_uptime(server, now or datetime.datetime.now(datetime.UTC)),
         cpu=_cpu(taken.get("cpu_stats") or {}),

@@ -161,6 +161,13 @@ class Disks:
         paths = glob.glob(os.path.join(glob.escape(self._tree), "*", model.check_id(disk_id)))
         return [os.path.basename(os.path.dirname(path)) for path in sorted(paths)]
 
+    def named(self, server_id: str, name: str) -> str | None:
+        """Return the disk that a server has under a name, as vdb, or None."""
+        for disk_id, place in self.known(server_id).items():
+            if os.path.basename(place.name) == name:
+                return disk_id
+        return None
+
     def known(self, server_id: str) -> Mapping[str, disk_places.Place]:
         """Return where each disk of a server appears, by its id; in the order of attachment."""
         found = self._notes(server_id).read(NOTE) or {"disks": []}

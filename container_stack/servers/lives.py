@@ -15,7 +15,16 @@ from typing import Protocol
 
 from container_stack import exceptions
 from container_stack.host import containers
-from container_stack.servers import config_drive, disks, keys, model, names, records, spec
+from container_stack.servers import (
+    config_drive,
+    disks,
+    ephemerals,
+    keys,
+    model,
+    names,
+    records,
+    spec,
+)
 
 LOG = logging.getLogger(__name__)
 
@@ -61,6 +70,7 @@ class Lives:
         engine: containers.Engine,
         interfaces: Interfaces,
         server_disks: disks.Disks,
+        server_ephemerals: ephemerals.Ephemerals,
         server_records: records.ServerRecords,
         *,
         owner: str,
@@ -69,6 +79,7 @@ class Lives:
         self.engine = engine
         self.interfaces = interfaces
         self.disks = server_disks
+        self.ephemerals = server_ephemerals
         self.records = server_records
         self.owner = owner
         self.defaults = defaults
@@ -96,7 +107,7 @@ class Lives:
         return sorted(map(self.server, filter(names.is_main, found)), key=lambda server: server.id)
 
     def make(self, plan: model.Plan, image_id: str, mounts: Sequence[containers.Mount] = ()) -> str:
-        """Write the configuration drive, connect the disks, and create the container.
+        """Write the configuration drive, connect and make the disks, and create the container.
 
         The record is there before. What was done stays when a step fails: see :meth:`remove`.
 
@@ -110,16 +121,18 @@ class Lives:
         wanted = spec.container_spec(
             plan, image_id, connected, self.defaults, owner=self.owner, config_drive=drive
         )
-        places = {each.target: each for each in (*wanted.mounts, *mounts)}
-        complete = dataclasses.replace(wanted, mounts=tuple(places.values()))
+        with self.ephemerals.made(plan.id, plan.ephemerals) as own:
+            places = {each.target: each for each in (*wanted.mounts, *mounts, *own)}
+            complete = dataclasses.replace(wanted, mounts=tuple(places.values()))
 
-        def create(name: str) -> str:
-            with self.engine.creating(dataclasses.replace(complete, name=name)) as container_id:
-                if plan.key:
-                    keys.inject(self.engine, container_id, plan.key)
-            return container_id
+            def create(name: str) -> str:
+                with self.engine.creating(dataclasses.replace(complete, name=name)) as container_id:
+                    self.ephemerals.give(container_id, own)
+                    if plan.key:
+                        keys.inject(self.engine, container_id, plan.key)
+                return container_id
 
-        return self._names.use(plan.id, create)
+            return self._names.use(plan.id, create)
 
     def rename(self, container_id: str, server_id: str, role: model.Role = model.Role.MAIN) -> None:
         """Let a container be this for its server; idempotent."""
@@ -148,6 +161,7 @@ class Lives:
         with contextlib.ExitStack() as undo:
             if container.state in _STOPPED:
                 undo.callback(self._halt, container.id)
+                self.ephemerals.mount(container)
                 self.engine.start(container.id)
                 container = self.engine.inspect(container.id)
             self.present(container, server_id)
@@ -218,6 +232,7 @@ class Lives:
         if server_disks:
             self.disks.disconnect(server_id, server_disks)
         self.disks.disconnect(server_id)
+        self.ephemerals.prune(server_id)
         if not any(each.name in parked for each in found):
             self.records.remove(server_id)
         elif record:

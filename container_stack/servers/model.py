@@ -5,7 +5,7 @@ import dataclasses
 import datetime
 import enum
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from container_stack import exceptions
 
@@ -210,6 +210,14 @@ class Disk:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Ephemeral:
+    """A disk of a server's own, empty at first: its directory, as "vdb", and bytes."""
+
+    name: str
+    size: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Plan:
     """A server as it is to be.
 
@@ -229,6 +237,7 @@ class Plan:
     wish: Wish = Wish()
     ports: tuple[Port, ...] = ()
     disks: tuple[Disk, ...] = ()
+    ephemerals: tuple[Ephemeral, ...] = ()
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
     labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
     files: Mapping[str, bytes] | None = dataclasses.field(default=None, repr=False)
@@ -237,6 +246,12 @@ class Plan:
 
     def __post_init__(self) -> None:
         check_id(self.id)
+        if self.ephemerals and self.wish.restart != "no":
+            # After a reboot of the host the engine would be earlier than who mounts them.
+            raise exceptions.InvalidRequest(
+                "A server with ephemeral disks can't be restarted by the engine; leave the "
+                "restart policy out, or take a flavor without such disks."
+            )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -280,22 +295,3 @@ class Interface:
     tx_packets: int
     tx_errors: int
     tx_drops: int
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Diagnostics:
-    """What a running server takes.
-
-    :param cpu: nanoseconds for each CPU, or one figure where the kernel tells no more.
-    :param read: bytes read from disks; ``written`` bytes written.
-    """
-
-    state: State
-    uptime: int | None
-    cpu: Sequence[int]
-    memory: int
-    memory_limit: int
-    pids: int
-    read: int
-    written: int
-    interfaces: Sequence[Interface] = ()

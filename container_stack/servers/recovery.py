@@ -39,6 +39,7 @@ class Recovery:
         with futures.ThreadPoolExecutor(WORKERS) as pool:
             said = list(pool.map(lambda each: self._one(each, standing), known))
         said.append(self._attempt("what servers have left", self._release))
+        said += self._life.ephemerals.recover(self._locks)
         return [words for words in said if words]
 
     def _standing(self) -> Mapping[str, containers.Container]:
@@ -65,7 +66,15 @@ class Recovery:
                 self._life.remove(server_id)
                 what = "Undid the boot" if record.step is Step.MAKING else "Finished the removal"
                 return f"{what} of server {server_id}."
+            if self._is_gone(server_id, standing):
+                self._life.remove(server_id)
+                return f"Server {server_id} had no container any more; removed what was left of it."
             return self._return(record, standing.get(server_id))
+
+    def _is_gone(self, server_id: str, standing: Mapping[str, containers.Container]) -> bool:
+        """Tell whether somebody has removed all of a server's containers."""
+        labels = spec.labels(self._life.owner, server_id)
+        return server_id not in standing and not self._life.engine.list(labels)
 
     def _return(self, record: records.Record, container: containers.Container | None) -> str:
         if container is not None and container.state in ("running", "paused"):

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from nova import exception, objects
+from nova.compute import power_state
 from nova.network import model as network_model
 from nova.tests.unit import utils as nova_utils
 from nova.tests.unit.virt import test_virt_drivers
@@ -79,7 +80,32 @@ class TestDriverContract(test_virt_drivers._VirtDriverTestCase, DockerTest):  # 
         return told
 
     def test_swap_volume(self) -> None:
-        self.skipTest("volumes aren't swapped here")
+        instance, _ = self._get_running_instance()
+        with pytest.raises(exception.NovaException, match="detach it, let the volume service"):
+            self.connection.swap_volume(None, {}, {}, instance, "/dev/vdb", 0)
+
+    def test_suspend(self) -> None:
+        instance, _ = self._get_running_instance()
+        with pytest.raises(exception.InstanceFaultRollback) as refused:
+            self.connection.suspend(self.ctxt, instance)
+        assert "pause the server" in str(refused.value.inner_exception)
+        assert self.connection.get_info(instance).state == power_state.RUNNING
+
+    test_resume_suspended_instance = test_suspend
+
+    def test_a_server_without_an_image_is_refused_before_its_volume_is_made(self) -> None:
+        instance, _ = self._get_running_instance()
+        self.connection.prepare_for_spawn(instance)
+        instance.image_ref = ""
+        with pytest.raises(exception.InstanceUnacceptable, match="boot an image and attach"):
+            self.connection.prepare_for_spawn(instance)
+
+    def test_volumes_that_are_not_connected_have_no_figures(self) -> None:
+        instance, _ = self._get_running_instance()
+        assert self.connection.block_stats(instance, "vdb") is None
+        bdm = objects.BlockDeviceMapping(volume_id=instance.uuid)
+        known = [{"instance": instance, "instance_bdms": [bdm]}]
+        assert self.connection.get_all_volume_usage(self.ctxt, known) == []
 
     def test_live_migration(self) -> None:
         self.skipTest("containers don't migrate while they run")

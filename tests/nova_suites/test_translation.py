@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from nova import exception
+from nova import exception, objects
 from nova.network import model as network_model
 
 from container_stack import exceptions
@@ -110,6 +110,15 @@ def test_a_flavor_is_a_limit() -> None:
     found = limits.limits(_instance(quota__cpu_quota="50000", docker__pids_limit="77"))
     assert (found.memory, found.swap) == (96 * MIB, 32 * MIB)
     assert (found.cpus, found.cpu_shares, found.pids, found.disk) == (0.5, 3072, 77, None)
+
+
+def test_pci_devices_are_refused_with_the_way_to_have_others() -> None:
+    none = objects.InstancePCIRequests(requests=[])
+    for instance in (objects.Instance(), objects.Instance(pci_requests=none)):
+        limits.refuse_pci(instance)
+    wanted = objects.InstancePCIRequests(requests=[objects.InstancePCIRequest(count=1)])
+    with pytest.raises(exceptions.InvalidRequest, match="resources:PGPU"):
+        limits.refuse_pci(objects.Instance(pci_requests=wanted))
 
 
 def test_an_extra_spec_that_is_no_number_is_named() -> None:

@@ -11,8 +11,8 @@ from oslo_log import log
 
 from container_stack import exceptions
 from container_stack.drivers.nova import disks, errors, host, ports
+from container_stack.servers import disk_usage, model
 from container_stack.servers import disks as server_disks
-from container_stack.servers import model
 
 CONF = nova.conf.CONF
 LOG = log.getLogger(__name__)
@@ -121,6 +121,43 @@ class AttachmentsDriver(host.HostDriver):
         with self._changing(instance):
             found = disks.disk(connection_info, "")
             self._disks.extend(instance.uuid, found.id)
+
+    def swap_volume(
+        self,
+        context: Any,
+        old_connection_info: Any,
+        new_connection_info: Any,
+        instance: Any,
+        mountpoint: str,
+        resize_to: int,
+    ) -> None:
+        """Refuse it in words; Nova gives back the new volume, and the old one stays.
+
+        A process of the server that has the old device open would go on writing to that.
+        """
+        with errors.translated(instance):
+            raise exceptions.NotSupported(
+                f"The volume at {mountpoint} can't be swapped for another while a container has "
+                "it: detach it, let the volume service move it, and attach it again."
+            )
+
+    def get_all_volume_usage(self, context: Any, compute_host_bdms: Any) -> list[dict[str, Any]]:
+        """Return what the volumes of this host's servers have seen."""
+        return [
+            disks.used(bdm.volume_id, each["instance"], measured)
+            for each in compute_host_bdms
+            for bdm in each["instance_bdms"]
+            if (measured := disk_usage.measure(bdm.volume_id))
+        ]
+
+    def block_stats(self, instance: Any, disk_id: str) -> list[int] | None:
+        """Return what one volume of a server has seen, before it is detached.
+
+        :param disk_id: its device, without the directory; other disks have no figures.
+        """
+        found = self._disks.named(instance.uuid, disk_id)
+        measured = disk_usage.measure(found) if found else None
+        return None if measured is None else disks.counters(measured)
 
     def attach_volume(
         self,

@@ -18,7 +18,7 @@ _STATES = {
 }
 
 
-def measure(working: parts.Parts, instance: Any) -> model.Diagnostics:
+def measure(working: parts.Parts, instance: Any) -> diagnostics.Diagnostics:
     """Return what a server takes.
 
     :raises ServerNotFound: there is none.
@@ -29,7 +29,7 @@ def measure(working: parts.Parts, instance: Any) -> model.Diagnostics:
     return diagnostics.measure(working.engine, server, counted)
 
 
-def described(measured: model.Diagnostics, instance: Any) -> "objects.Diagnostics":
+def described(measured: diagnostics.Diagnostics, instance: Any) -> "objects.Diagnostics":
     """Return the words of Nova's API since 2.48; times are nanoseconds, sizes are bytes."""
     found = objects.Diagnostics(
         state=_STATES[measured.state],
@@ -60,7 +60,7 @@ def described(measured: model.Diagnostics, instance: Any) -> "objects.Diagnostic
     return found
 
 
-def flat(measured: model.Diagnostics) -> dict[str, int]:
+def flat(measured: diagnostics.Diagnostics) -> dict[str, int]:
     """Return the words of Nova's API before 2.48, which every driver chooses for itself."""
     found = {
         "memory": measured.memory_limit,

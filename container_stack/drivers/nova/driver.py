@@ -42,6 +42,16 @@ CONSOLE = 1024**2
 class DockerDriver(moves.MovesDriver):
     """Everything of the contract that is the life of one server."""
 
+    def prepare_for_spawn(self, instance: Any) -> None:
+        """Refuse what no container can have, before Nova makes volumes for it."""
+        try:
+            disks.refuse_imageless(instance)
+            limits.refuse_pci(instance)
+        except exceptions.InvalidRequest as exc:
+            raise exception.InstanceUnacceptable(
+                instance_id=instance.uuid, reason=str(exc)
+            ) from exc
+
     def spawn(
         self,
         context: Any,
@@ -172,6 +182,15 @@ class DockerDriver(moves.MovesDriver):
         """Let a server run on."""
         with self._changing(instance):
             self._servers.unpause(instance.uuid)
+
+    def suspend(self, context: Any, instance: Any) -> None:
+        """Refuse it in words; the server goes on as it was."""
+        raise exception.InstanceFaultRollback(
+            inner_exception=exception.NovaException(
+                "Containers can't be suspended, as no checkpoints are taken of them: pause the "
+                "server, or stop it."
+            )
+        )
 
     def resume_state_on_host_boot(
         self,

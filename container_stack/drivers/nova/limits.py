@@ -51,6 +51,19 @@ def limits(instance: Any) -> model.Limits:
     )
 
 
+def refuse_pci(instance: Any) -> None:
+    """Refuse devices of PCI that the flavor or a port asks for.
+
+    :raises InvalidRequest: naming how the engine passes devices on.
+    """
+    asked = instance.pci_requests if instance.obj_attr_is_set("pci_requests") else None
+    if asked and asked.requests:
+        raise exceptions.InvalidRequest(
+            "Containers get no PCI devices by alias or by port: a flavor asks for devices of the "
+            f"engine's by {gpus.EXTRA_SPEC}."
+        )
+
+
 def gpus_wanted(instance: Any) -> int:
     """Return how many devices of the option ``gpus`` a server gets."""
     return _number(_specs(instance.flavor), gpus.EXTRA_SPEC, least=0) or 0

@@ -17,7 +17,7 @@ from nova.compute import task_states, vm_states
 from nova.virt import driver
 from oslo_log import log
 
-from container_stack.drivers.nova import attachments, begun, plans
+from container_stack.drivers.nova import attachments, begun, disks, plans
 from container_stack.servers import model
 
 CONF = nova.conf.CONF
@@ -65,6 +65,7 @@ class MovesDriver(attachments.AttachmentsDriver):
         plan = self._standing(instance, network_info, block_device_info)
         parcel = None
         with self._rolling_back(instance):
+            disks.refuse_smaller(block_device_info, flavor.ephemeral_gb)
             self._parts.docker.moves.park(plan, timeout=timeout)
             if dest != self.get_host_ip_addr():
                 try:

@@ -72,6 +72,7 @@ class Plans:
             environment=metadata.environment(instance),
             files=files,
             key=key or "",
+            ephemerals=disks.ephemerals(block_device_info, instance.flavor.ephemeral_gb),
         )
 
     def standing(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Volumes and shares of servers."""
 
-from container_stack.rootwrap.commands import fs, nfs
+from container_stack.rootwrap.commands import fs, loop, nfs
 from container_stack.rootwrap.commands.template import Command
 
 # What may hold secrets comes by standard input: see container_stack.rootwrap.disk.
@@ -71,6 +71,11 @@ ALL = (
     fs.UNMOUNT,
     fs.GROW_XFS,
     fs.GROW_BTRFS,
+    # Ephemeral disks.
+    *loop.ALL,
+    fs.MAKE_EXT4,
+    fs.MOUNT_VOLUME_EXT4,
+    fs.THAW,
 )
 
 # The root of a server that is rescued, for the one that rescues it.

@@ -75,6 +75,7 @@ class Aside:
         found = self._life.find(server_id)
         if found is not None:
             self._life.engine.remove(found.id)
+        self._life.ephemerals.prune(server_id)
         self._life.interfaces.unplug_all(server_id)
         self._life.disks.disconnect(server_id)
         record = self._life.records.read(server_id)

@@ -99,7 +99,7 @@ class Moves:
             if self._is_done(plan.id):
                 return
             image = self._states.keep(plan.id, parked)
-            places = volumes.places(self._engine, parked)
+            places = self._places(parked)
             with self._aside.made(
                 plan, image.id, volumes.empty(places), power_on=power_on, plugging=plugging
             ) as container_id:
@@ -133,6 +133,7 @@ class Moves:
                 self._engine.remove(parked.id)
             if self._life.find(server_id) is None:
                 self._life.remove(server_id)
+            self._life.ephemerals.prune(server_id)
             self._states.tidy(server_id)
 
     @contextlib.contextmanager
@@ -146,7 +147,7 @@ class Moves:
         with self._hold(server_id):
             parked = self._parked(server_id)
             image = self._states.keep(server_id, parked)
-            places = volumes.places(self._engine, parked)
+            places = self._places(parked)
             listed = {"image": image.id, "volumes": [dataclasses.asdict(each) for each in places]}
             contents = (volumes.read(self._engine, parked.id, each.target) for each in places)
             manifest = [json.dumps(listed).encode()]
@@ -215,6 +216,7 @@ class Moves:
                     pass
                 undo.pop_all()
             self._discard(plan.id)
+            self._life.ephemerals.prune(plan.id)
             self._states.tidy(plan.id)
         LOG.info("Rebuilt server %(id)s", {"id": plan.id})
 
@@ -237,6 +239,11 @@ class Moves:
         if found is None:
             raise model.ServerNotFound(f"Nothing of server {server_id} stands aside on this host.")
         return found
+
+    def _places(self, parked: containers.Container) -> Sequence[volumes.Place]:
+        """Return what goes with a server beside its root, mounted on this host to be read."""
+        self._life.ephemerals.mount(parked)
+        return volumes.places(self._engine, parked)
 
     def _discard(self, server_id: str) -> None:
         found = self._aside.find(server_id, Role.REPLACED)

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Sequence
 
 from container_stack.host import containers, locks
-from container_stack.servers import lives, model, service
+from container_stack.servers import ephemerals, lives, model, service
 from container_stack.servers.moving import aside, roots
 
 LOG = logging.getLogger(__name__)
@@ -65,7 +65,8 @@ class Rescues:
                 self._aside.put(main, plan.id, Role.RESCUED)
                 undo.callback(self._roots.hide, plan.id)
                 mounts = [*self._root(main, plan.id), *_volumes(main)]
-                rescuer = dataclasses.replace(plan, wish=model.Wish(tty=True, open_stdin=True))
+                wish = model.Wish(tty=True, open_stdin=True)
+                rescuer = dataclasses.replace(plan, wish=wish, ephemerals=())
                 with self._aside.made(rescuer, image_id, mounts, power_on=True, plugging=plugging):
                     pass
                 undo.pop_all()
@@ -111,7 +112,7 @@ class Rescues:
 
 def _volumes(rescued: containers.Container) -> Sequence[containers.Mount]:
     return [
-        containers.Mount(each.source, f"{PLACE}{each.target}", "volume", each.read_only, copy=False)
+        dataclasses.replace(each, target=f"{PLACE}{each.target}", copy=each.kind == "bind")
         for each in rescued.mounts
-        if each.kind == "volume"
+        if each.kind == "volume" or ephemerals.is_one(each)
     ]

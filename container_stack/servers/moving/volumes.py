@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The anonymous volumes of servers: what their images declare, and what their tenants asked for.
+"""What servers keep beside their roots, and what goes with them from container to container.
 
-They are no part of a container's root, and so of none of its states: what is in them goes to the
+Anonymous volumes, which their images declare or their tenants asked for, and ephemeral disks: they
+are no part of a container's root, and so of none of its states: what is in them goes to the
 server's next container by archive, with owners, modes and links as they are.
 """
 
@@ -15,6 +16,7 @@ from typing import IO, cast
 
 from container_stack import exceptions
 from container_stack.host import containers
+from container_stack.servers import ephemerals
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -28,13 +30,16 @@ class Place:
 
 
 def places(engine: containers.Engine, container: containers.Container) -> Sequence[Place]:
-    """Return where a container has volumes that it may write to, one in another behind that."""
-    found = (each for each in container.mounts if each.kind == "volume" and not each.read_only)
+    """Return where a container has such that it may write to, one in another behind that."""
+    found = (each for each in container.mounts if _is_kept(each) and not each.read_only)
     return [_place(engine, container.id, target) for target in sorted(e.target for e in found)]
 
 
 def empty(volumes: Sequence[Place]) -> Sequence[containers.Mount]:
-    """Return mounts that begin empty: what the image has there may have been deleted since."""
+    """Return mounts that begin empty: what the image has there may have been deleted since.
+
+    Where the server's plan has an ephemeral disk, that one comes before.
+    """
     return [containers.Mount("", each.target, "volume", copy=False) for each in volumes]
 
 
@@ -58,6 +63,10 @@ def fill(
     # What is above the volume may be read-only; then its root stays as the engine has made it.
     with contextlib.suppress(exceptions.InvalidRequest):
         engine.put_archive(container_id, os.path.dirname(place.target), packed.getvalue())
+
+
+def _is_kept(mount: containers.Mount) -> bool:
+    return mount.kind == "volume" or ephemerals.is_one(mount)
 
 
 def _place(engine: containers.Engine, container_id: str, target: str) -> Place:

@@ -39,7 +39,7 @@ class Engine:
         return self._taken
 
 
-def _measured(taken: Mapping[str, Any], state: model.State) -> model.Diagnostics:
+def _measured(taken: Mapping[str, Any], state: model.State) -> diagnostics.Diagnostics:
     began = NOW - datetime.timedelta(seconds=90)
     server = model.Server("s", "web", "c", "i", state, started_at=began)
     return diagnostics.measure(Engine(taken), server, now=NOW)  # type: ignore[arg-type]
