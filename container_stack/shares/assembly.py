@@ -34,6 +34,9 @@ class Settings:
     :param site_addresses: addresses of this host, at which one server serves all shares.
     :param memory: bytes for each share server.
     :param start_timeout: seconds that a share server may take until it answers.
+    :param protocols: what new share servers speak, by name; CIFS is always among them.
+    :param nfs_minor_versions: those of NFS 4 that clients may speak.
+    :param nfs_squash: whose requests count as nobody's: none, the clients' root's, or all.
     :param previous_versions: clients see every snapshot in the share itself, too.
     """
 
@@ -56,6 +59,9 @@ class Settings:
     pids: int = 4096
     start_timeout: float = 60.0
     previous_versions: bool = False
+    protocols: tuple[str, ...] = ("CIFS",)
+    nfs_minor_versions: tuple[int, ...] = (1, 2)
+    nfs_squash: str = "none"
 
 
 def open_service(settings: Settings) -> service.ShareService:
@@ -85,6 +91,9 @@ def assemble(
             memory=settings.memory,
             pids=settings.pids,
             start_timeout=settings.start_timeout,
+            protocols=settings.protocols,
+            nfs_minor_versions=settings.nfs_minor_versions,
+            nfs_squash=settings.nfs_squash,
         ),
         owner=settings.owner,
         tree=os.path.join(mounts, "shares"),

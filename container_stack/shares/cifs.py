@@ -13,15 +13,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from container_stack import exceptions
-from container_stack.shares import protocol
+from container_stack.shares import names, protocol
 
 SHARE_SERVER = "/usr/libexec/share-server"
 #: Accounts and groups of the image's own, and the group that Samba puts everybody in.
 RESERVED_USERS = frozenset({"root", "nobody", "none", "share"})
-RESERVED_SHARES = frozenset({"global", "homes", "printers"})
 
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
-_SHARE = re.compile(r"(?!.*\.\.)[a-z0-9][a-z0-9._-]{0,62}")
 _KEY = re.compile(r"key (?P<user>\S+) (?P<key>[0-9a-f]{40})")
 
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -46,7 +44,7 @@ class Rule(protocol.Rule):
         if self.kind == "user":
             _check_user(self.to)
         elif self.kind == "ip":
-            _network(self.to)
+            names.network(self.to)
             if self.level == "ro":
                 raise exceptions.NotSupported(
                     "An ip rule says from where users connect and can't be ro; "
@@ -68,16 +66,6 @@ def _check_user(name: str) -> None:
         raise exceptions.InvalidRequest(f"{name} is the server's own; use another user name.")
 
 
-def _network(text: str) -> _Network:
-    try:
-        network = ipaddress.ip_network(text, strict=False)
-    except ValueError as exc:
-        raise exceptions.InvalidRequest(f"{text!r} is not an IP address or network.") from exc
-    if "%" in str(network):
-        raise exceptions.InvalidRequest(f"{text!r} has a zone, which only its own host knows.")
-    return network
-
-
 def _to_samba(network: _Network) -> str:
     """Samba takes "/128" for an address and then admits all of IPv6; it understands a mask."""
     return network.with_netmask if network.prefixlen > 99 else str(network)
@@ -97,12 +85,12 @@ def section(share: str, rules: Iterable[protocol.Rule]) -> str:
 
     :raises InvalidRequest: the share can't have this name, or a user has two rules.
     """
-    _check_share(share)
+    names.check_share(share)
     levels: dict[str, str] = {}
     networks: set[str] = set()
     for rule in rules:
         if rule.kind == "ip":
-            networks.add(_to_samba(_network(rule.to)))
+            networks.add(_to_samba(names.network(rule.to)))
         elif levels.setdefault(rule.to, rule.level) != rule.level:
             raise exceptions.InvalidRequest(f"The rules for user {rule.to} contradict each other.")
     if not levels:
@@ -114,13 +102,6 @@ def section(share: str, rules: Iterable[protocol.Rule]) -> str:
     }
     fixed = f"path = /shares/{share}/data\nread only = no\n"
     return fixed + "".join(f"{key} = {' '.join(each)}\n" for key, each in lists.items() if each)
-
-
-def _check_share(name: str) -> None:
-    if not _SHARE.fullmatch(name) or name in RESERVED_SHARES:
-        raise exceptions.InvalidRequest(
-            f"{name!r} can't name a share: use 1 to 63 of a-z, 0-9, '.', '_' and '-'."
-        )
 
 
 def export_location(address: str, share: str) -> str:
@@ -160,7 +141,7 @@ class Samba(protocol.Protocol):
 
     def wait_ready(self, timeout: float) -> None:
         seconds = math.ceil(timeout)
-        self._run("ready", str(seconds), timeout=seconds + 10.0)
+        self._run(SHARE_SERVER, "ready", str(seconds), timeout=seconds + 10.0)
 
     def set_share(self, name: str, rules: Iterable[protocol.Rule]) -> Mapping[str, str]:
         """Serve a share to exactly these users from exactly these networks.
@@ -171,20 +152,23 @@ class Samba(protocol.Protocol):
         """
         # The end tells that nothing was cut off: half a section may admit more than the whole.
         wanted = section(name, rules) + "end\n"
-        answer = self._run("set", name, stdin=wanted.encode())
+        answer = self._run(SHARE_SERVER, "set", name, stdin=wanted.encode())
         return {m["user"]: m["key"] for m in map(_KEY.fullmatch, answer.splitlines()) if m}
 
+    def restore_share(self, name: str) -> None:
+        """Nothing: Samba looks for the volume when a client comes."""
+
     def remove_share(self, name: str) -> None:
-        _check_share(name)
-        self._run("remove", name)
+        names.check_share(name)
+        self._run(SHARE_SERVER, "remove", name)
 
     def suspend(self, name: str) -> None:
-        _check_share(name)
-        self._run("suspend", name)
+        names.check_share(name)
+        self._run(SHARE_SERVER, "suspend", name)
 
     def shares(self) -> Mapping[str, frozenset[protocol.Rule]]:
         found: dict[str, set[protocol.Rule]] = {}
-        for line in self._run("list").splitlines():
+        for line in self._run(SHARE_SERVER, "list").splitlines():
             kind, share, *rest = line.split()
             rules = found.setdefault(share, set())
             if kind == "user":
@@ -195,17 +179,10 @@ class Samba(protocol.Protocol):
 
     def sessions(self) -> list[Session]:
         """Return the clients that are connected now."""
-        status: dict[str, dict[str, dict[str, Any]]] = json.loads(self._run("sessions"))
-        return [_session(each, status["tcons"]) for each in status["sessions"].values()]
-
-    def _run(self, *words: str, stdin: bytes = b"", timeout: float = 60.0) -> str:
-        result = self._engine.exec(
-            self._container_id, [SHARE_SERVER, *words], stdin=stdin, timeout=timeout
+        status: dict[str, dict[str, dict[str, Any]]] = json.loads(
+            self._run(SHARE_SERVER, "sessions")
         )
-        if result.exit_code:
-            said = result.stderr.decode(errors="replace")
-            raise exceptions.CommandFailed(f"share-server {words[0]}", result.exit_code, said)
-        return result.stdout.decode(errors="replace")
+        return [_session(each, status["tcons"]) for each in status["sessions"].values()]
 
 
 def _session(session: Mapping[str, Any], tcons: Mapping[str, Mapping[str, Any]]) -> Session:

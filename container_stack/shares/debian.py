@@ -208,7 +208,8 @@ class Libraries:
 
         :raises HostNotReady: a library is missing from the packages.
         """
-        path = f"{self.directory}:{self.directory / 'samba'}"
+        places = (self.directory, self.directory / "samba", self._root / "usr/lib/ganesha")
+        path = ":".join(map(str, places))
         argv = [str(self.loader), "--inhibit-cache", "--library-path", path, "--list"]
         listed = subprocess.run(
             [*argv, str(program)], capture_output=True, text=True, env={}, check=False

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The share servers' image: Samba, busybox, tini and one control script, nothing else.
+"""The share servers' image: Samba, Ganesha, busybox, tini and our control scripts, nothing else.
 
 It is made from Debian packages, without root or a registry; ``image/Dockerfile`` beside this
 module makes an image that serves the same from ``debian:bookworm-slim`` for those who have one.
@@ -19,15 +19,28 @@ from container_stack.host import images
 from container_stack.shares import debian
 
 #: Goes up with every change of what is in the image.
-VERSION = 1
+VERSION = 2
 REFERENCE = f"container-stack-samba:{VERSION}"
 LABELS = {"container_stack.image": "samba", "container_stack.image.version": str(VERSION)}
 
-PACKAGES = ("busybox-static", "samba", "samba-vfs-modules", "tini", "util-linux")
+PACKAGES = (
+    "busybox-static",
+    "dbus-bin",
+    "dbus-daemon",
+    "nfs-ganesha-vfs",
+    "samba",
+    "samba-vfs-modules",
+    "tini",
+    "util-linux",
+)
 PROGRAMS = (
+    "usr/bin/dbus-daemon",
+    "usr/bin/dbus-send",
     "usr/bin/flock",
+    "usr/bin/ganesha.nfsd",
     "usr/bin/net",
     "usr/bin/pdbedit",
+    "usr/bin/setpriv",
     "usr/bin/smbcontrol",
     "usr/bin/smbstatus",
     "usr/bin/testparm",
@@ -38,8 +51,9 @@ PROGRAMS = (
     "usr/libexec/samba/samba-dcerpcd",
     "usr/sbin/smbd",
 )
-#: Under the directory of libraries: Windows ACLs, and snapshots as previous versions.
-MODULES = ("samba/vfs/acl_xattr.so", "samba/vfs/shadow_copy2.so")
+#: Under the directory of libraries: Windows ACLs, snapshots as previous versions, and NFS of what
+#: the kernel has mounted.
+MODULES = ("ganesha/libfsalvfs.so", "samba/vfs/acl_xattr.so", "samba/vfs/shadow_copy2.so")
 #: Whatever else is written to is in the data volume or in memory.
 DIRECTORIES = {
     "dev": 0o755,
@@ -68,16 +82,19 @@ LINKS = {
 }
 #: Files beside this module, with their modes.
 FILES = {
+    "etc/dbus.conf": ("dbus.conf", 0o644),
     "etc/group": ("group", 0o644),
+    "etc/netconfig": ("netconfig", 0o644),
     "etc/nsswitch.conf": ("nsswitch.conf", 0o644),
     "etc/samba/smb.conf": ("smb.conf", 0o644),
+    "usr/libexec/nfs-server": ("nfs-server", 0o755),
     "usr/libexec/share-server": ("share-server", 0o755),
 }
 CHANGES = (
     'ENTRYPOINT ["/usr/bin/tini", "-g", "--", "/usr/libexec/share-server"]',
     'CMD ["start"]',
     "ENV PATH=/usr/sbin:/usr/bin",
-    "EXPOSE 445/tcp",
+    "EXPOSE 445/tcp 2049/tcp",
     *(f"LABEL {name}={value}" for name, value in LABELS.items()),
 )
 
@@ -148,7 +165,7 @@ def _from_packages(root: pathlib.Path) -> Iterator[tuple[str, _Entry]]:
         yield from _with_target(path, root)
     applets = subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True)
     for applet in applets.stdout.split():
-        if applet != "busybox":
+        if f"usr/bin/{applet}" not in ("usr/bin/busybox", *PROGRAMS):
             yield f"usr/bin/{applet}", _entry(tarfile.SYMTYPE, 0o777, link="busybox")
 
 

@@ -7,6 +7,7 @@ A protocol is one class. Whoever writes one runs the contract that every protoco
 
 import abc
 import dataclasses
+import os
 from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
@@ -80,6 +81,13 @@ class Protocol(abc.ABC):
         """
 
     @abc.abstractmethod
+    def restore_share(self, name: str) -> None:
+        """Serve a share again as its rules said, whose volume was away and is mounted now.
+
+        A share that was never given rules stays as it is.
+        """
+
+    @abc.abstractmethod
     def remove_share(self, name: str) -> None:
         """Stop serving a share, if it is served; when this returns the host can unmount it."""
 
@@ -93,3 +101,14 @@ class Protocol(abc.ABC):
     @abc.abstractmethod
     def shares(self) -> Mapping[str, frozenset[Rule]]:
         """Return the rules of every share that somebody may use."""
+
+    def _run(self, program: str, *words: str, stdin: bytes = b"", timeout: float = 60.0) -> str:
+        """Run one of the container's own programs and return what it printed."""
+        result = self._engine.exec(
+            self._container_id, [program, *words], stdin=stdin, timeout=timeout
+        )
+        if result.exit_code:
+            said = result.stderr.decode(errors="replace")
+            what = f"{os.path.basename(program)} {words[0]}"
+            raise exceptions.CommandFailed(what, result.exit_code, said)
+        return result.stdout.decode(errors="replace")

@@ -2,9 +2,11 @@
 """The protocols that share servers speak, by name."""
 
 from container_stack import exceptions
-from container_stack.shares import cifs, protocol
+from container_stack.shares import cifs, nfs, protocol
 
-PROTOCOLS: dict[str, type[protocol.Protocol]] = {each.name: each for each in (cifs.Samba,)}
+PROTOCOLS: dict[str, type[protocol.Protocol]] = {
+    each.name: each for each in (cifs.Samba, nfs.Ganesha)
+}
 #: That of shares made before there were several.
 DEFAULT = cifs.Samba.name
 

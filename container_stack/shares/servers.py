@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 from container_stack import exceptions
 from container_stack.host import containers, locks, records
-from container_stack.shares import cifs, container, model, protocol, protocols, wiring
+from container_stack.shares import container, model, protocol, protocols, wiring
 
 LOG = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class ShareServers:
         self._changed = changed
 
     def create(self, spec: model.ServerSpec) -> model.Server:
-        """Make a server and return it when it answers SMB clients.
+        """Make a server and return it when it answers clients.
 
         :raises AlreadyExists: a server with this id exists and is another one.
         :raises NotFound: the image is missing; the text says how to get it.
@@ -168,15 +168,13 @@ class ShareServers:
         """Return the directory on the host in which the server's shares are mounted."""
         return os.path.join(self._tree, server_id)
 
-    def samba(self, server: model.Server) -> cifs.Samba:
-        """Return the Samba of a server."""
-        return cifs.Samba(self._engine, server.container_id)
-
     def speaking(self, server: model.Server, name: str) -> protocol.Protocol:
         """Return what serves this protocol in a server.
 
-        :raises NotSupported: no server speaks it.
+        :raises NotSupported: the server doesn't speak it.
         """
+        if name not in container.spoken(self._engine.inspect(server.container_id).labels):
+            raise exceptions.NotSupported(f"Share server {server.id} doesn't speak {name}.")
         return protocols.get(name)(self._engine, server.container_id)
 
     def _make(self, spec: model.ServerSpec) -> model.Server:
@@ -219,8 +217,10 @@ class ShareServers:
         return self._served(model.Server(server.spec, "active", server.container_id))
 
     def _served(self, server: model.Server) -> model.Server:
-        self._wires.connect(server.spec, self._engine.inspect(server.container_id))
-        self.samba(server).wait_ready(self._settings.start_timeout)
+        found = self._engine.inspect(server.container_id)
+        self._wires.connect(server.spec, found)
+        for name in container.spoken(found.labels):
+            protocols.get(name)(self._engine, found.id).wait_ready(self._settings.start_timeout)
         return server
 
     def _leave(self, spec: model.ServerSpec, interface: model.Interface, container_id: str) -> None:

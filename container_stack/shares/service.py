@@ -146,6 +146,7 @@ class ShareService:
         """
         with self._locks.hold(f"share-{share_id}"):
             volume, able = self._held.get(share_id), self._held.storage.capabilities
+            self._held.mount(volume)
             # Before anybody is cut off in vain.
             if size < volume.size and self._held.usage(volume).used > size:
                 raise exceptions.PossibleDataLoss(f"What is stored doesn't fit into {size} bytes.")
@@ -279,6 +280,7 @@ class ShareService:
             self._held.reopen(volume)
         else:
             self._held.mount(volume)
+            self._held.speaking(volume).restore_share(volumes.name(volume))
         return self._held.share(volume, server)
 
     def _finish(self, volume_id: str) -> None:

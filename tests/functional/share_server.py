@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -134,8 +135,8 @@ def make_server(
     samba_image: str,
     test_labels: Mapping[str, str],
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Callable[[], ShareServer]]:
-    """A function that starts a share server."""
+) -> Iterator[Callable[..., ShareServer]]:
+    """A function that starts a share server; keywords say what is not as usual."""
     tree = tmp_path_factory.mktemp("tree")
     _run("mount", "--bind", str(tree), str(tree))
     _run("mount", "--make-rshared", str(tree))
@@ -143,12 +144,12 @@ def make_server(
         undo.callback(_run, "umount", str(tree))
         made: list[ShareServer] = []
 
-        def make() -> ShareServer:
+        def make(**values: Any) -> ShareServer:
             name = f"cstest-{uuid.uuid4().hex[:8]}"
             directory = tree / name
             directory.mkdir()
             spec = container.spec(
-                container.Settings(image=samba_image),
+                container.Settings(image=samba_image, **values),
                 name=name,
                 labels=test_labels,
                 shares_directory=str(directory),
@@ -173,7 +174,7 @@ def on_network(
 
 
 @pytest.fixture(scope="module")
-def server(make_server: Callable[[], ShareServer]) -> ShareServer:
+def server(make_server: Callable[..., ShareServer]) -> ShareServer:
     return make_server()
 
 

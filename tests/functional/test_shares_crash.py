@@ -127,7 +127,7 @@ def check_promises(shares: service.ShareService, promised: list[str]) -> None:
     if "share deleted" in promised:
         assert kept == []
     if "rules" in promised and "extended" not in promised:
-        samba = shares.servers.samba(servers[0])
+        samba = shares.servers.speaking(servers[0], "CIFS")
         assert samba.shares() == {"share-1": frozenset({ALICE})}
 
 

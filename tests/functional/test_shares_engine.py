@@ -55,5 +55,5 @@ def test_killed_engine_brings_servers_back_with_address_files_rules_and_password
     after = own_engine.inspect(again.servers.get(server.id).container_id)
     assert after.addresses == before.addresses
     assert "kept" in smbclient(after, "share-1", str(login), "ls")
-    assert again.servers.samba(server).shares() == {"share-1": frozenset(RULES)}
+    assert again.servers.speaking(server, "CIFS").shares() == {"share-1": frozenset(RULES)}
     assert again.set_rules("share-1", RULES) == passwords
