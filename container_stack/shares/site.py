@@ -10,11 +10,11 @@ import dataclasses
 import hashlib
 import ipaddress
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from container_stack import exceptions
-from container_stack.host import containers
-from container_stack.shares import model, servers, wiring
+from container_stack.host import containers, locks, records
+from container_stack.shares import cifs, model, servers, wiring
 
 #: What is passed on. An export location has no place for another port.
 PORTS = (445,)
@@ -80,6 +80,58 @@ class HostAddresses(wiring.Wiring):
 
     def recover(self) -> None:
         """Nothing is left by crashes."""
+
+
+class Users:
+    """Which tenant a user's name belongs to, on a server with shares of many tenants.
+
+    A user has one password for all shares of a server, and whoever names him is told it. So a
+    name belongs to the tenant whose rules name it, until no rule does.
+
+    :param names: a record for each name, which may outlive the rules.
+    """
+
+    def __init__(
+        self,
+        share_servers: servers.ShareServers,
+        object_locks: locks.ObjectLocks,
+        names: records.Records,
+    ) -> None:
+        self._servers = share_servers
+        self._locks = object_locks
+        self._names = names
+
+    @contextlib.contextmanager
+    def claimed(
+        self, server_id: str, tenant: str, share_id: str, users: Iterable[str]
+    ) -> Iterator[frozenset[str]]:
+        """Lend names to a tenant's share, and yield those that are another tenant's.
+
+        Set the share's rules in the body, without the latter: until it ends, nobody else can.
+        """
+        with self._locks.hold(f"users-{server_id}"):
+            named = self._named(server_id)
+            refused = set()
+            for user in users:
+                record = self._names.read(user)
+                # Nobody knows whose a name without a record is that other shares' rules have.
+                others = named.get(user, frozenset()) - {share_id}
+                if others and (record is None or record["tenant"] != tenant):
+                    refused.add(user)
+                elif record != {"tenant": tenant}:
+                    self._names.write(user, {"tenant": tenant})
+            yield frozenset(refused)
+
+    def _named(self, server_id: str) -> Mapping[str, frozenset[str]]:
+        """Return the shares that name each user."""
+        found: dict[str, set[str]] = {}
+        server = self._servers.running(server_id)
+        samba = self._servers.speaking(server, cifs.Samba.name)
+        for share, rules in samba.shares().items():
+            for rule in rules:
+                if rule.kind == "user":
+                    found.setdefault(rule.to, set()).add(share)
+        return {user: frozenset(shares) for user, shares in found.items()}
 
 
 def _interface(text: str) -> model.Interface:

@@ -86,7 +86,10 @@ class EngineNetworks(Wiring):
 
 
 class Bridged(Wiring):
-    """Plugged into a bridge that somebody else made, anew after each start of the container."""
+    """Plugged into a bridge that somebody else made, anew after each start of the container.
+
+    With several subnets of a family, all that goes beyond them goes by the first one's router.
+    """
 
     def __init__(self, plugs: plug.Plugs, bridge: str, *, ovs: bool) -> None:
         self._plugs = plugs
@@ -103,7 +106,11 @@ class Bridged(Wiring):
         return False
 
     def connect(self, spec: model.ServerSpec, container: containers.Container) -> None:
+        routed: set[int] = set()
         for number, each in enumerate(spec.interfaces):
+            # There is one default route of a family; a second would take the first one's place.
+            gateway = None if each.version in routed else each.subnet.gateway
+            routed |= {each.version} if gateway else set()
             prefix = ipaddress.ip_network(each.subnet.cidr).prefixlen
             name = _plug_id(spec, each)
             self._plugs.plug(
@@ -112,7 +119,7 @@ class Bridged(Wiring):
                     bridge=self._bridge,
                     mac=each.mac or _mac(name),
                     addresses=(f"{each.address}/{prefix}",),
-                    gateways=(each.subnet.gateway,) if each.subnet.gateway else (),
+                    gateways=(gateway,) if gateway else (),
                     mtu=each.subnet.mtu or 1500,
                     interface=f"eth{number}",
                     ovs=self._ovs,

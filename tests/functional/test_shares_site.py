@@ -11,6 +11,7 @@ import pytest
 from smbprotocol import exceptions as smb_exceptions
 
 from container_stack import exceptions
+from container_stack.host import locks, records
 from container_stack.shares import assembly, cifs, model, service, site
 from container_stack.testing import kill_steps
 
@@ -115,6 +116,30 @@ def test_change_of_addresses_keeps_users_rules_and_files(host, addresses):
         assert shares.set_rules("share-1", [ALICE])["alice"] == password
         assert kept(orders[0][0], password) == b"calm"
         orders.reverse()
+
+
+def test_user_name_belongs_to_the_tenant_whose_rules_name_it(host, addresses):
+    shares, server = started(host)
+    for each in ("share-1", "share-2", "share-3"):
+        shares.create(each, server.id, shares_host.SMALL)
+    users = site.Users(
+        shares.servers,
+        locks.ObjectLocks(str(host.state_dir / "locks")),
+        records.Records(str(host.state_dir / "users")),
+    )
+
+    def name(tenant: str, share: str, *names: str) -> frozenset[str]:
+        with users.claimed(server.id, tenant, share, names) as others:
+            rules = [cifs.Rule("user", each) for each in names if each not in others]
+            shares.set_rules(share, rules)
+            return others
+
+    assert name("sailors", "share-1", "alice") == frozenset()
+    assert name("miners", "share-2", "alice", "bob") == {"alice"}
+    assert name("sailors", "share-3", "alice", "bob") == {"bob"}
+    assert name("sailors", "share-1") == name("sailors", "share-3") == frozenset()
+    assert name("miners", "share-2", "alice", "bob") == frozenset()
+    assert name("sailors", "share-1", "alice") == {"alice"}
 
 
 @pytest.mark.parametrize("address", ["192.0.2.200", "2001:db8::200"])

@@ -2,6 +2,7 @@
 """A share server with addresses on several subnets, and clients on each."""
 
 import contextlib
+import dataclasses
 import itertools
 import threading
 from collections.abc import Iterator
@@ -158,6 +159,34 @@ def test_join_that_was_killed_anywhere_is_finished_or_never_began(host, shares, 
     assert join().address == segments.host(second.subnet.cidr, number)
     shares.delete_server(server.id)
     assert host.things() == shares_host.nothing()
+
+
+def test_server_on_a_bridge_is_plugged_in_for_each_subnet(host, second):
+    name = f"cst{host.owner[-8:]}"
+    segments.ip("link", "add", name, "type", "bridge")
+    try:
+        for each in (f"{host.net}.1/24", f"{second.subnet.gateway}/24"):
+            segments.ip("address", "add", each, "dev", name)
+        segments.ip("link", "set", name, "up")
+        host.settings = dataclasses.replace(host.settings, linux_bridge=name)
+        shares = host.service()
+        shares.recover()
+        server = shares.create_server(host.spec())
+        shares.create("share-1", server.id, shares_host.SMALL)
+        password = shares.set_rules("share-1", [ALICE])["alice"]
+        shares.servers.join(server.id, second)
+        assert serves(server.spec.address, password)
+        assert serves(second.address, password)
+
+        containers.Engine().kill(server.container_id)
+        assert host.service().recover() == model.Health()
+        assert serves(second.address, password)
+        shares.delete("share-1")
+        shares.delete_server(server.id)
+        assert segments.ip("link", "show", "master", name) == ""
+        assert host.things() == shares_host.nothing()
+    finally:
+        segments.ip("link", "delete", name)
 
 
 @contextlib.contextmanager
