@@ -114,7 +114,7 @@ OPTS: list[cfg.Opt] = [
         item_type=types.IPAddress(),
         help="Addresses of this host at which one server serves all shares, with "
         "driver_handles_share_servers = False: most sites have one of IPv4, one of IPv6, or one of "
-        "each. Clients prefer the first. The protocols' ports must be free on each, 445 for CIFS. "
+        "each. Clients prefer the first. Port 445 must be free on each; CIFS is the only protocol. "
         "A change takes effect at the next start; users, rules and data stay.",
     ),
     cfg.IntOpt(
@@ -130,6 +130,31 @@ OPTS: list[cfg.Opt] = [
         min=64,
         help="Most processes and threads in a share server. Samba needs up to 17 for each of the "
         "200 sessions that it admits.",
+    ),
+    cfg.ListOpt(
+        "container_stack_share_protocols",
+        item_type=types.String(choices=["CIFS", "NFS"]),
+        default=["CIFS"],
+        help="What new share servers speak. CIFS must be among them. With NFS a server may name "
+        "and open files by handles, so who breaks into its NFS service can reach the host's "
+        "files; without, he gets no further than the server's own shares. Servers that exist "
+        "stay as they were made.",
+    ),
+    cfg.ListOpt(
+        "container_stack_nfs_minor_versions",
+        item_type=types.Integer(min=0, max=2),
+        default=[1, 2],
+        help="Minor versions of NFS 4 that clients may speak. Add 0 for clients that know no "
+        "sessions, such as macOS and libnfs: they are slower to recover and have weaker locks. "
+        "NFS 3 is never served.",
+    ),
+    cfg.StrOpt(
+        "container_stack_nfs_squash",
+        default="none",
+        choices=["none", "root", "all"],
+        help="Whose requests count as those of nobody (65534) in NFS shares: none, so that the "
+        "root of an admitted client is the share's root; those of the clients' root; or all. "
+        "It holds for all shares of a server that is made from now on.",
     ),
     cfg.FloatOpt(
         "container_stack_start_timeout",
@@ -173,6 +198,9 @@ def settings(get: Callable[[str], Any], owner: str) -> assembly.Settings:
         memory=get("container_stack_memory_mb") * MIB,
         pids=get("container_stack_pids_limit"),
         start_timeout=get("container_stack_start_timeout"),
+        protocols=tuple(get("container_stack_share_protocols")),
+        nfs_minor_versions=tuple(get("container_stack_nfs_minor_versions")),
+        nfs_squash=get("container_stack_nfs_squash"),
     )
 
 

@@ -101,7 +101,7 @@ class Mount:
         self._context = None
 
     def open(self, name: str, flags: int = _CREATE) -> "File":
-        """Open a file; wait, as every client but libnfs does, while others may take up their locks."""
+        """Open a file; wait for the end of a grace period, as every client but libnfs does."""
         handle = ctypes.c_void_p()
         deadline = time.monotonic() + 120
         while True:

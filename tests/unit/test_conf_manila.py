@@ -25,6 +25,18 @@ def test_nothing_need_be_set():
     assert made.volume_group is made.pool_size is made.tls is made.linux_bridge is None
 
 
+def test_servers_speak_cifs_alone_unless_told_otherwise():
+    made = settings()
+    assert (made.protocols, made.nfs_minor_versions, made.nfs_squash) == (("CIFS",), (1, 2), "none")
+    made = settings(
+        container_stack_share_protocols=["CIFS", "NFS"],
+        container_stack_nfs_minor_versions=[0, 2],
+        container_stack_nfs_squash="root",
+    )
+    assert made.protocols == ("CIFS", "NFS")
+    assert (made.nfs_minor_versions, made.nfs_squash) == ((0, 2), "root")
+
+
 def test_volume_group_counts_for_lvm_only():
     assert settings(container_stack_storage="lvm").volume_group == "manila_docker_volumes"
     assert settings(container_volume_group="vg1").volume_group is None
