@@ -17,7 +17,16 @@ from container_stack.host import (
     storage,
 )
 from container_stack.rootwrap import commands, executor
-from container_stack.shares import container, image, servers, service, site, volumes, wiring
+from container_stack.shares import (
+    container,
+    image,
+    protocols,
+    servers,
+    service,
+    site,
+    volumes,
+    wiring,
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -153,6 +162,8 @@ def _wires(
     if settings.site_addresses:
         if bridge:
             raise exceptions.InvalidRequest("A server on this host's addresses is on no bridge.")
+        if set(settings.protocols) != {protocols.DEFAULT}:
+            raise exceptions.InvalidRequest("A server on this host's addresses speaks CIFS only.")
         return site.HostAddresses()
     if bridge:
         return wiring.Bridged(plug.Plugs(run), bridge, ovs=bool(settings.ovs_bridge))

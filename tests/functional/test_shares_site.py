@@ -158,9 +158,11 @@ def test_port_that_another_program_has_is_named_and_nothing_is_left(host):
     assert host.things() == shares_host.nothing()
 
 
-def test_bridge_and_addresses_of_the_host_are_not_both(host):
-    settings = dataclasses.replace(
-        host.settings, linux_bridge="br0", site_addresses=("192.0.2.200",)
-    )
-    with pytest.raises(exceptions.InvalidRequest, match="no bridge"):
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [({"linux_bridge": "br0"}, "no bridge"), ({"protocols": ("CIFS", "NFS")}, "CIFS only")],
+)
+def test_what_the_host_s_addresses_cannot_have_is_refused(host, more, said):
+    settings = dataclasses.replace(host.settings, site_addresses=("192.0.2.200",), **more)
+    with pytest.raises(exceptions.InvalidRequest, match=said):
         assembly.open_service(settings)
