@@ -35,7 +35,6 @@ class HostDriver(driver.ComputeDriver):  # type: ignore[misc]
         "supports_evacuate": True,
         "supports_extend_volume": True,
         "supports_image_type_raw": True,
-        "supports_migrate_to_same_host": True,
         "supports_multiattach": True,
         "supports_pcpus": True,
     }
