@@ -55,6 +55,8 @@ class ShareSnapshots:
         with self._of(share_id) as volume:
             found = self._find(snapshot_id)
             if found is None:
+                self._held.mount(volume)
+                self._held.flush(volume)
                 with contextlib.ExitStack() as undo:
                     found = self._storage.snapshot(volume.id, snapshot_id)
                     undo.callback(self._storage.delete_snapshot, snapshot_id)

@@ -5,6 +5,7 @@ All that is known of a share stands on its volume, so whoever comes after a cras
 """
 
 import contextlib
+import ctypes
 import os
 from collections.abc import Iterator, Sequence
 
@@ -91,6 +92,15 @@ class ShareVolumes:
         :raises NotFound: it isn't mounted.
         """
         return self.filesystems.usage(self.path(volume))
+
+    def flush(self, volume: storage.Volume) -> None:
+        """Have what clients wrote on the disk, so that a freeze has little left to wait for."""
+        directory = os.open(self.path(volume), os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            if ctypes.CDLL(None, use_errno=True).syncfs(directory):
+                raise OSError(ctypes.get_errno(), "syncfs")
+        finally:
+            os.close(directory)
 
     def speaking(self, volume: storage.Volume) -> protocol.Protocol:
         """Return what serves a share, with its server running.
