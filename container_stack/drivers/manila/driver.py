@@ -9,8 +9,9 @@ This module turns Manila's words into those of :mod:`container_stack.shares` and
 contract is that of ``manila.share.driver.ShareDriver`` in Manila 23.
 """
 
-import hashlib
-from collections.abc import Sequence
+import contextlib
+import uuid
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from manila.common import constants
@@ -21,6 +22,7 @@ from container_stack import exceptions
 from container_stack.conf import manila as conf
 from container_stack.drivers.manila import (
     answers,
+    choosing,
     copying,
     errors,
     managing,
@@ -30,8 +32,7 @@ from container_stack.drivers.manila import (
     subnets,
     usage,
 )
-from container_stack.host import abilities
-from container_stack.shares import assembly, model, protocol, protocols, service
+from container_stack.shares import assembly, protocol, protocols, service
 
 LOG = log.getLogger(__name__)
 
@@ -40,6 +41,7 @@ class ContainerShareDriver(
     snapshots.SnapshotCalls,
     managing.ManagingCalls,
     subnets.Subnets,
+    choosing.Choosing,
     usage.Usage,
     driver.ShareDriver,  # type: ignore[misc]
 ):
@@ -51,6 +53,8 @@ class ContainerShareDriver(
         self.network_allocation_update_support = True
         #: The one server where Manila has none.
         self._site: dict[str, Any] | None = None
+        self._site_made = False
+        self._start = ""
         self._memory = kwargs.get("private_storage")
         self._settings: assembly.Settings
         self._shares: service.ShareService
@@ -59,6 +63,7 @@ class ContainerShareDriver(
 
     def do_setup(self, context: Any) -> None:
         """Put the parts together; Manila has forked by now, so connections may be made."""
+        self._start = uuid.uuid4().hex
         with errors.translated():
             owner = f"manila-{self.configuration.config_group}"
             self._settings = conf.settings(self.configuration.safe_get, owner)
@@ -71,17 +76,14 @@ class ContainerShareDriver(
         """Refuse to start on a host that can't serve, and finish what a crash left."""
         with errors.translated():
             assembly.check(self._settings)
-            sites.ensure(self._shares, self._settings)
+            self._site_made = sites.ensure(self._shares, self._settings)
             health = self._shares.recover()
         if health.finished:
             LOG.info("Removed what a crash left: %(ids)s", {"ids": ", ".join(health.finished)})
 
     def get_backend_info(self, context: Any) -> dict[str, str]:
-        """Return what must make Manila call :meth:`ensure_shares` when it changes."""
-        with errors.translated():
-            servers = [(each.id, each.state, each.container_id) for each in self._servers()]
-        digest = hashlib.sha256(repr(servers).encode()).hexdigest()
-        return {"boot_id": abilities.boot_id(), "servers": digest}
+        """Return what makes Manila call :meth:`ensure_shares` when it changes: at every start."""
+        return {"start": self._start}
 
     def ensure_shares(self, context: Any, shares: Sequence[Any]) -> dict[str, dict[str, Any]]:
         """Bring every share back, with its server if that is gone, and report on each."""
@@ -103,9 +105,7 @@ class ContainerShareDriver(
     def _ensure_server(self, share_server: Any) -> bool:
         """Make a server again whose container somebody removed; tell whether that was needed."""
         if self._site:
-            # It may have been made again at the start, or now, and nobody tells.
-            sites.ensure(self._shares, self._settings)
-            return True
+            return sites.ensure(self._shares, self._settings) or self._site_made
         try:
             self._shares.servers.running(answers.server_id(share_server))
         except exceptions.NotFound:
@@ -210,13 +210,27 @@ class ContainerShareDriver(
                     {"rule": rule["access_id"], "id": share["id"], "why": exc},
                 )
                 answer[rule["access_id"]] = {"state": constants.ACCESS_STATE_ERROR}
-        with errors.translated(share["id"]):
+        with errors.translated(share["id"]), self._claimed(share, accepted.values()) as others:
+            for access_id in [key for key, rule in accepted.items() if rule.to in others]:
+                LOG.warning(
+                    "Rule %(rule)s of share %(id)s is refused: another project has the user name",
+                    {"rule": access_id, "id": share["id"]},
+                )
+                answer[access_id] = {"state": constants.ACCESS_STATE_ERROR}
+                del accepted[access_id]
             passwords = self._shares.set_rules(share["id"], accepted.values())
         for access_id, accepted_rule in accepted.items():
             answer[access_id] = {"state": constants.ACCESS_STATE_ACTIVE}
             if accepted_rule.to in passwords:
                 answer[access_id]["access_key"] = passwords[accepted_rule.to]
         return answer
+
+    def _claimed(
+        self, share: Any, rules: Iterable[protocol.Rule]
+    ) -> contextlib.AbstractContextManager[frozenset[str]]:
+        if self._site is None:
+            return contextlib.nullcontext(frozenset())
+        return sites.Users(self._shares, self._settings).claimed(share, rules)
 
     # Capacity -----------------------------------------------------------------------------
 
@@ -243,17 +257,15 @@ class ContainerShareDriver(
             {
                 "vendor_name": "container-stack",
                 # Manila's own order: NFS_CIFS where both are served.
-                "storage_protocol": "_".join(sorted(protocols.PROTOCOLS, reverse=True)),
+                "storage_protocol": "_".join(sorted(self._settings.protocols, reverse=True)),
                 "network_allocation_update_support": True,
                 "share_server_multiple_subnet_support": True,
                 "snapshot_support": True,
                 "create_share_from_snapshot_support": True,
                 "revert_to_snapshot_support": True,
-                "mount_snapshot_support": True,
+                # Its rules would name users of whom nobody knows whose they are.
+                "mount_snapshot_support": self._site is None,
                 "pools": [pool],
                 **(data or {}),
             }
         )
-
-    def _servers(self) -> Sequence[model.Server]:
-        return self._shares.servers.list()

@@ -106,6 +106,8 @@ class SnapshotCalls:
         and all others stay as they are.
         """
         rules = [protocol.Rule(each["access_type"], each["access_to"]) for each in access_rules]
+        if rules and self._site:
+            raise exception.InvalidSnapshotAccess(reason="all projects share this server")
         try:
             with errors.translated(snapshot["share_instance_id"]):
                 self._shares.snapshots.set_rules(_name(snapshot), rules)
