@@ -30,6 +30,8 @@ class MountPoints:
     ) -> None:
         self._executor = runner
         self._unmounting = unmounting
+        # The mount table, which may be long, needn't be read before and after it.
+        self._takes_all = unmounting == commands.fs.UNMOUNT_DIRECTORY
         self._trees = (os.path.join(runner.state_dir, "mounts"), *more_trees)
         self._locks = locks.ObjectLocks(os.path.join(runner.state_dir, "locks", "mounts"))
 
@@ -44,12 +46,14 @@ class MountPoints:
         # Made before any directory, it refuses a path that isn't ours.
         command.argv(self._executor.state_dir, path=path, **values)
         with self._locks.hold(_lock_name(path)), contextlib.ExitStack() as undo:
-            present = mounts.at(path)
-            if present and same(present):
-                return
-            if present:
-                raise exceptions.Busy(f"{present.source} is mounted at {path} already; unmount it.")
-            self._make_directory(path, undo)
+            # Of a thousand mounts none is looked at if the path wasn't there.
+            if not self._make_directory(path, undo):
+                if self._is_mounted(path, same):
+                    return
+                if os.listdir(path):
+                    raise exceptions.InvalidRequest(
+                        f"{path} holds files that a mount would hide; move them away."
+                    )
             undo.callback(self._unmount, path)  # a bind mount may have got half-way
             self._executor.run(command, timeout=None, stdin=None, path=path, **values)
             undo.pop_all()
@@ -81,35 +85,44 @@ class MountPoints:
 
     def _unmount(self, path: str) -> None:
         end = time.monotonic() + _PATIENCE
-        while mounts.at(path):
-            self._try_unmount(path, last=time.monotonic() > end)
+        while self._takes_all or mounts.at(path):
+            if self._try_unmount(path, last=time.monotonic() > end) and self._takes_all:
+                return
 
-    def _try_unmount(self, path: str, *, last: bool) -> None:
+    def _try_unmount(self, path: str, *, last: bool) -> bool:
+        """Return whether nobody was in the way."""
         try:
             self._executor.run(self._unmounting, path=path)
         except exceptions.CommandFailed as exc:
             if "busy" not in exc.stderr:
                 if mounts.at(path):
                     raise
-                return
+                return True
             if last:
                 raise exceptions.Busy(
                     f"{path} is in use; `fuser -vm {path}` shows by whom."
                 ) from exc
             time.sleep(0.1)
+            return False
+        return True
 
-    def _make_directory(self, path: str, undo: contextlib.ExitStack) -> None:
+    def _is_mounted(self, path: str, same: Same) -> bool:
+        present = mounts.at(path)
+        if present and not same(present):
+            raise exceptions.Busy(f"{present.source} is mounted at {path} already; unmount it.")
+        return present is not None
+
+    def _make_directory(self, path: str, undo: contextlib.ExitStack) -> bool:
+        """Make a mount point, and return whether it is new."""
         tree = next(tree for tree in self._trees if path.startswith(tree + "/"))
         make_private(tree)
         _make_passage(tree, os.path.dirname(path))
         try:
             os.mkdir(path, mode=0o700)
-            undo.callback(os.rmdir, path)
         except FileExistsError:
-            if os.listdir(path):
-                raise exceptions.InvalidRequest(
-                    f"{path} holds files that a mount would hide; move them away."
-                ) from None
+            return False
+        undo.callback(os.rmdir, path)
+        return True
 
 
 def is_of(mount: mounts.Mount, source: str) -> bool:

@@ -65,7 +65,13 @@ def _bind(access: str, source: str, path: str) -> None:
 
 
 def _unbind(path: str) -> None:
-    _check(_libc().umount2(os.fsencode(path), _NO_FOLLOW))
+    """Unmount all that is mounted there, which may be nothing."""
+    try:
+        while True:
+            _check(_libc().umount2(os.fsencode(path), _NO_FOLLOW))
+    except OSError as exc:
+        if exc.errno not in (errno.EINVAL, errno.ENOENT):
+            raise
 
 
 _ACTIONS: Mapping[str, Callable[..., None]] = {

@@ -90,9 +90,7 @@ MOUNT_DIRECTORY = Command(
     "container-stack-volume bind {access:access} {source:kept} {path:mountpoint}",
     idempotent=False,
 )
-UNMOUNT_DIRECTORY = Command(
-    "unmount_directory", "container-stack-volume unbind {path:mountpoint}", idempotent=False
-)
+UNMOUNT_DIRECTORY = Command("unmount_directory", "container-stack-volume unbind {path:mountpoint}")
 
 VOLUMES = (
     *_KEEP,
