@@ -33,7 +33,8 @@ class TestDriverContract(test_virt_drivers._VirtDriverTestCase, DockerTest):  # 
 
     def _end(self) -> None:
         for each in self.world.everything():
-            instance = objects.Instance(uuid=each.labels["container_stack.id"], task_state=None)
+            server_id = each.labels["container_stack.id"]
+            instance = objects.Instance(uuid=server_id, task_state=None, vm_state=None)
             self.connection.destroy(self.ctxt, instance, network_model.NetworkInfo())
         self.connection.cleanup_host(self.world.host)
 
