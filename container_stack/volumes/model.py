@@ -57,7 +57,7 @@ class Spec:
 
     :param size: bytes; what a backend with limits lets its files take.
     :param filesystem: "" means the backend's own.
-    :param ephemeral: goes with the node.
+    :param ephemeral: noted; a volume goes when it is deleted.
     :param block_size: bytes; a wish.
     :param ha_level: copies that the backend keeps; a wish.
     :param cos: class of service, 0 to 9; a wish.

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a registry in a database must do besides: versions of tables, databases in trouble."""
 
+import concurrent.futures
 import contextlib
 import datetime
 import os
@@ -18,7 +19,7 @@ from alembic import autogenerate, migration
 
 from container_stack import exceptions
 from container_stack.testing import sql_servers
-from container_stack.testing.registry_world import full, volume
+from container_stack.testing.registry_world import full, soon, volume
 from container_stack.volumes import model, sql
 from container_stack.volumes.sql import database, journal, schema, tables
 
@@ -275,9 +276,54 @@ def test_deadlock_is_tried_again(server: sql_servers.Server) -> None:
 
 def test_server_that_refuses_us_is_named_without_the_password(server: sql_servers.Server) -> None:
     url = server.database().replace("cstest-secret", "wrong-secret")
-    with pytest.raises(exceptions.ServiceUnavailable, match="osd") as caught:
-        sql.open(url)
-    assert "wrong-secret" not in str(caught.value)
+    nobodys, nowhere = url.replace(":wrong-secret", ""), server.url("cstest-none")
+    for each, said in ((url, "refuses us"), (nobodys, "no password"), (nowhere, "make the data")):
+        for wait in (True, False):
+            with pytest.raises(exceptions.InvalidRequest, match=said) as caught:
+                sql.open(each, wait=wait)
+            assert "-secret" not in str(caught.value)
+
+
+def test_server_that_comes_later_is_used_then(server: sql_servers.Server) -> None:
+    url = server.database()
+    with contextlib.ExitStack() as undo:
+        undo.callback(server.start)
+        server.kill()
+        start = time.monotonic()
+        registry = sql.open(url, wait=False)
+        with concurrent.futures.ThreadPoolExecutor(8) as threads:
+            said = [*threads.map(lambda _: _refused_in_time(registry), range(8))]
+        assert time.monotonic() - start < BOUND
+        registry.add_event("noted")
+    assert "cstest-secret" not in "".join(said)
+    made = volume()
+    assert soon(lambda: _added(registry, made))
+    assert [event.kind for event in registry.events()] == ["noted"]
+    registry.close()
+
+
+def _added(registry: sql.SQLRegistry, made: model.Volume) -> bool:
+    with contextlib.suppress(exceptions.ServiceUnavailable):
+        registry.add(made)
+        return True
+    return False
+
+
+def test_server_that_comes_later_with_newer_tables_is_left_alone(
+    server: sql_servers.Server,
+) -> None:
+    url = server.database()
+    sql.open(url).close()
+    opened = database.Database(url)
+    with opened.transaction() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    opened.close()
+    with contextlib.ExitStack() as undo:
+        undo.callback(server.thaw)
+        server.freeze()
+        registry = sql.open(url, wait=False)
+    assert soon(lambda: "9999" in _refused_in_time(registry))
+    registry.close()
 
 
 # SQLite in trouble --------------------------------------------------------------------------------

@@ -114,7 +114,7 @@ class Daemon:
         helper = self.settings.root_helper
         self._executor = executor.Executor(helper, state_dir=self.state_dir)
         undo.callback(self._executor.close)
-        self._registry: registry.Registry = sql.open(self.settings.registry)
+        self._registry: registry.Registry = sql.open(self.settings.registry, wait=False)
         undo.callback(self._registry.close)
         self._owner = self._ownership()
 

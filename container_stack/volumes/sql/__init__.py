@@ -4,6 +4,7 @@
 ::
 
     database    transactions, and what happens when nobody answers
+    late        a server that may come later than we do; refusals, one that doesn't let us in
     engines     how each kind of database is talked to
     bounded     PostgreSQL's connections; quick, SQLite's
     schema      migrations, which alembic runs
@@ -13,23 +14,34 @@
     volumes     nodes     happenings    the three parts of the registry
 """
 
-from container_stack.volumes.sql import database, happenings, nodes, schema, volumes
+import logging
+
+from container_stack import exceptions
+from container_stack.volumes.sql import happenings, late, nodes, volumes
+
+LOG = logging.getLogger(__name__)
 
 
 class SQLRegistry(happenings.Happenings, volumes.Volumes, nodes.Nodes):
     """A registry in a database, whose tables are there and as new as this code."""
 
 
-def open(url: str) -> SQLRegistry:  # noqa: A001 - sql.open is what callers read
+def open(url: str, *, wait: bool = True) -> SQLRegistry:  # noqa: A001 - sql.open is what callers read
     """Open the registry at a URL of SQLAlchemy's, bringing its tables up to date.
 
-    :raises InvalidRequest: the URL means no database that can be used.
+    :param wait: False lets a server be away: until it answers, each method says that it doesn't.
+    :raises InvalidRequest: the URL means no database that can be used, or its server refuses us.
     :raises HostNotReady: the database is of a newer version, or its file can't be made.
-    :raises ServiceUnavailable: it doesn't answer, or refuses us.
+    :raises ServiceUnavailable: it doesn't answer.
     """
-    opened = database.Database(url)
+    opened = late.Late(url)
     try:
-        schema.bring_up_to_date(opened)
+        opened.prepare()
+    except exceptions.ServiceUnavailable as exc:
+        if wait or opened.engine.name == "sqlite":
+            opened.close()
+            raise
+        LOG.error("Volumes that aren't mounted can't be used yet: %(why)s", {"why": exc})
     except BaseException:
         opened.close()
         raise

@@ -16,7 +16,7 @@ from oslo_db import exception as db_exceptions
 from sqlalchemy import exc
 
 from container_stack import exceptions
-from container_stack.volumes.sql import engines, quick
+from container_stack.volumes.sql import engines, quick, refusals
 
 T = TypeVar("T")
 #: What the work in a transaction is given: statements that never change are quickest.
@@ -110,10 +110,17 @@ class Database:
     def _gone(self, error: Exception) -> exceptions.ServiceUnavailable:
         # SQLAlchemy's own words would hold what was to be written.
         inner = getattr(error, "inner_exception", None) or error
-        said = str(getattr(inner, "orig", None) or inner).partition("\n")[0][:200]
+        origin = getattr(inner, "orig", None) or inner
+        said = str(origin).partition("\n")[0][:200]
         if self.url.password:
             said = said.replace(str(self.url.password), "***")
         where = self.url.render_as_string(hide_password=True)
+        if refusals.is_refusal(origin):
+            given = "" if self.url.password else ", which has no password,"
+            return refusals.Refused(
+                f"The registry {where}{given} refuses us: {said}; make the database, and let its "
+                "URL say user:password@."
+            )
         return exceptions.ServiceUnavailable(f"The registry {where} doesn't answer: {said}")
 
 
