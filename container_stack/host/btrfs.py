@@ -15,7 +15,7 @@ import re
 from typing import Any
 
 from container_stack import exceptions
-from container_stack.host import btrfs_quota, mount_points, mounts, sparse
+from container_stack.host import btrfs_nested, btrfs_quota, mount_points, mounts, sparse
 from container_stack.rootwrap import commands, executor
 
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -35,6 +35,7 @@ class Subvolumes:
         self._inbox = os.path.join(directory, "inbox")
         self._points = mount_points.MountPoints(runner, unmounting=commands.fs.UNMOUNT_DIRECTORY)
         self._quota = btrfs_quota.Quota(runner, directory)
+        self._nested = btrfs_nested.Nested(directory, self._top, self._quota)
 
     def prepare(self) -> None:
         """Make ready to keep subvolumes; idempotent.
@@ -76,11 +77,16 @@ class Subvolumes:
         return os.path.lexists(self._path(name))
 
     def figures(self, name: str) -> btrfs_quota.Figures:
-        """Return what a subvolume takes and may take.
+        """Return what a subvolume takes and may take, with those that a tenant made in it.
 
         :raises NotFound: there is none.
         """
-        return self._quota.figures(self._existing(name))
+        self._existing(name)
+        return self._nested.figures(name)
+
+    def look(self) -> None:
+        """Keep subvolumes within their limits that have others inside; see :mod:`.btrfs_nested`."""
+        self._nested.look()
 
     def create(self, name: str, limit: int) -> None:
         """Make an empty subvolume that can take ``limit`` bytes; idempotent.
@@ -111,7 +117,7 @@ class Subvolumes:
             raise exceptions.InvalidRequest(f"The volume is larger already: {before} bytes.")
         if limit > before:
             self._quota.check(limit)
-            self._quota.limit(self._path(name), limit)
+            self._nested.limit(name, limit)
 
     def replace(self, name: str, origin: str) -> None:
         """Give a subvolume content and limit of another; at every moment it is there.

@@ -22,6 +22,8 @@ _INO_LOOKUP, _INO_LOOKUP_SIZE, _FIRST_INODE = 0xD0009412, 4096, 256
 _LIMITED = 1
 #: Bytes below which btrfs has no room for its own notes about a subvolume.
 _LEAST = 1024**2
+#: Bytes that nobody has.
+_ANY = 2**60
 _LINE = re.compile(r"^ID ([0-9]+) gen [0-9]+ top level ([0-9]+) path ", re.MULTILINE)
 
 
@@ -69,12 +71,33 @@ class Quota:
 
     def figures(self, path: str) -> Figures:
         """Return what a subvolume takes and may take."""
-        group = os.path.join(self._sysfs, f"0_{self.id_of(path)}")
+        return self.figures_of(self.id_of(path))
+
+    def figures_of(self, number: int) -> Figures:
+        """Return what the subvolume of an id takes and may take; nothing, if there is none."""
+        group = os.path.join(self._sysfs, f"0_{number}")
         limited = _number(group, "limit_flags") & _LIMITED
         return Figures(
             used=_number(group, "referenced") + _number(group, "rsv_data"),
             limit=_number(group, "max_referenced") if limited else 0,
         )
+
+    def limit_group(self, number: int, limit: int) -> None:
+        """Let the subvolume of an id take so many bytes."""
+        self._executor.run(commands.btrfs.LIMIT_ID, size=limit, id=number, root=self._directory)
+
+    def ids(self) -> frozenset[int]:
+        """Return the ids of all subvolumes of the file system, and of some that are gone."""
+        names = os.listdir(self._sysfs)
+        return frozenset(int(name[2:]) for name in names if name.startswith("0_"))
+
+    def place_of(self, number: int) -> str:
+        """Return where a subvolume lies on its file system, or "" if there is none of the id."""
+        try:
+            said = self._executor.run(commands.btrfs.RESOLVE, id=number, root=self._directory)
+        except exceptions.CommandFailed:
+            return ""
+        return said.removesuffix("\n")
 
     def id_of(self, path: str) -> int:
         """Return a subvolume's id within its file system."""
@@ -102,17 +125,16 @@ class Quota:
         """
         listed = self._executor.run(commands.btrfs.NESTED, root=self._directory)
         edges = [(int(child), int(parent)) for child, parent in _LINE.findall(listed)]
-        outer = self._resolve(number)
-        for child in reversed(list(_descendants(edges, number))):
-            if self._resolve(child).startswith(outer + "/"):
-                self._executor.run(commands.btrfs.DELETE_NESTED, id=child, root=self._directory)
-
-    def _resolve(self, number: int) -> str:
-        try:
-            said = self._executor.run(commands.btrfs.RESOLVE, id=number, root=self._directory)
-        except exceptions.CommandFailed:  # there is none
-            return ""
-        return said.removesuffix("\n")
+        outer = self.place_of(number)
+        inside = [
+            child
+            for child in _descendants(edges, number)
+            if self.place_of(child).startswith(outer + "/")
+        ]
+        for each in (number, *inside):
+            self.limit_group(each, _ANY)  # to delete from a full one takes some room in it
+        for child in reversed(inside):
+            self._executor.run(commands.btrfs.DELETE_NESTED, id=child, root=self._directory)
 
 
 def _descendants(edges: list[tuple[int, int]], top: int) -> Iterator[int]:

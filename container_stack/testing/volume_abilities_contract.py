@@ -3,6 +3,7 @@
 
 import os
 import uuid
+from collections.abc import Iterator
 
 import pytest
 
@@ -68,6 +69,62 @@ class BlockContract(volume_world.VolumeFixtures):
             assert min(found.reads, found.read_bytes, found.io_progress) >= 0
         with pytest.raises(exceptions.NotSupported):
             made.stats(one)
+
+
+class TakingContract(volume_world.VolumeFixtures):
+    """What those backends must do besides whose volumes are taken from dead hosts.
+
+    It is joined with one fixture more, ``there``: options of another host with the same volumes.
+    """
+
+    @pytest.fixture
+    def there(self) -> volume_world.Options:
+        """Override."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def dead(self, world: World, there: volume_world.Options) -> Iterator[backend.BlockBackend]:
+        """The other host's backend, which has attached and doesn't detach before the end."""
+        made = world.open(there)
+        assert isinstance(made, backend.BlockBackend)
+        made.start()
+        yield made
+        for one in made.list():
+            made.detach(one)
+        made.close()
+
+    def test_volume_of_a_dead_host_is_taken_with_what_is_in_it(
+        self, world: World, dead: backend.BlockBackend
+    ) -> None:
+        made, one = world.blocks(), world.create()
+        world.write(one, "kept")
+        dead.attach(one)
+        with pytest.raises(exceptions.Busy):
+            made.attach(one)
+        world.taking().take(one)
+        world.taking().take(one)
+        assert world.read(one) == "kept"
+        world.write(one, "changed")
+
+    def test_host_that_comes_back_does_not_have_it_any_more(
+        self, world: World, dead: backend.BlockBackend
+    ) -> None:
+        one = world.create()
+        dead.attach(one)
+        world.taking().take(one)
+        with world.mounted(one) as path:
+            with pytest.raises(exceptions.Busy):
+                dead.attach(one)
+            (path / "text").write_text("kept", encoding="utf-8")
+        assert world.read(one) == "kept"
+
+    def test_what_is_here_or_nowhere_is_left_alone(self, world: World) -> None:
+        made, one = world.blocks(), world.create()
+        world.taking().take(one)
+        device = made.attach(one)
+        world.taking().take(one)
+        assert made.attach(one) == device
+        made.detach(one)
 
 
 class SnapshotContract(volume_world.VolumeFixtures):

@@ -41,6 +41,7 @@ class VolumeBackendContract(volume_world.VolumeFixtures):
         assert can.grow == isinstance(made, backend.Growing)
         assert can.restore == isinstance(made, backend.Restoring)
         assert can.stats == isinstance(made, backend.Counting)
+        assert can.take == isinstance(made, backend.Taking)
         assert bool(can.kind & model.Kind.BLOCK) == isinstance(made, backend.BlockBackend)
         assert bool(can.kind & model.Kind.FILE) != bool(can.kind & model.Kind.BLOCK)
         assert can.filesystems

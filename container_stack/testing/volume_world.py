@@ -25,6 +25,7 @@ Snapshots = backend.Snapshots
 Growing = backend.Growing
 Restoring = backend.Restoring
 Sending = backend.Sending
+Taking = backend.Taking
 Open = Callable[[Options], Backend]
 
 
@@ -120,6 +121,12 @@ class World:
         """Return the backend as one whose snapshots travel; skip what needs it otherwise."""
         if not isinstance(self.backend, Sending):
             pytest.skip("the backend doesn't claim to send")
+        return self.backend
+
+    def taking(self) -> Taking:
+        """Return the backend as one whose volumes are taken; skip what needs it otherwise."""
+        if not isinstance(self.backend, Taking):
+            pytest.skip("the backend doesn't claim to take volumes from dead hosts")
         return self.backend
 
     def blocks(self) -> BlockBackend:

@@ -8,7 +8,8 @@ objects and processes may come and go. It isn't told names, only ids, which are 
 
 What a backend can do beyond the minimum it says twice: as :class:`Capabilities`, which people are
 shown, and by being a :class:`BlockBackend`, :class:`Snapshots`, :class:`Growing`,
-:class:`Restoring`, :class:`Sending` or :class:`Counting`, which the service looks at.
+:class:`Restoring`, :class:`Sending`, :class:`Counting`, :class:`Taking` or :class:`Watching`, which
+the service looks at.
 """
 
 import abc
@@ -56,6 +57,7 @@ class Capabilities:
     grow: bool = False
     restore: bool = False
     stats: bool = False
+    take: bool = False
 
 
 class Backend(abc.ABC):
@@ -221,3 +223,25 @@ class Counting(abc.ABC):
 
         :raises NotSupported: this volume has none now.
         """
+
+
+class Taking(abc.ABC):
+    """A backend whose volumes somebody else keeps attached to a host, even to one that is dead."""
+
+    @abc.abstractmethod
+    def take(self, volume_id: str) -> None:
+        """Detach a volume from the other hosts of this driver; idempotent.
+
+        Called when this host has come to own it: no other may use it, by the end of its lease if
+        not by its own word, and this one doesn't use it yet.
+
+        :raises Busy: what isn't a host of ours has it; nothing was changed there.
+        """
+
+
+class Watching(abc.ABC):
+    """A backend that must look again and again, or tenants take more than they may."""
+
+    @abc.abstractmethod
+    def watch(self) -> None:
+        """Look, and do what is to be done; called by one thread each second, so be quick."""

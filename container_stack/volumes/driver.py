@@ -94,9 +94,15 @@ class Driver:
             return
         try:
             self.ownership.claim(volume_id)
+            self.take(volume_id)
             yield
         finally:
             self.ownership.release(volume_id)
+
+    def take(self, volume_id: str) -> None:
+        """Take a volume that has come to be ours from hosts that may not use it any more."""
+        if self.ownership.exclusive and isinstance(self.backend, backend.Taking):
+            self.backend.take(volume_id)
 
     def note(self, kind: str, volume_id: str, text: str = "") -> None:
         """Remember that something happened, if the registry answers."""

@@ -167,10 +167,12 @@ class Mounting:
     def _attach(self, held: uses.Held, *, formatted: bool = True) -> uses.Held:
         """Own a volume and, if it is a block volume, attach it; its record says so already."""
         volume = self._driver.ownership.claim(held.volume_id)
-        held = dataclasses.replace(held, fence=volume.fence)
+        moved, held = volume.fence != held.fence, dataclasses.replace(held, fence=volume.fence)
         if isinstance(self._driver.backend, backend.BlockBackend):
             # Only what was owned is ever detached: it may be another node's.
             self._uses.put(held)
+            if moved:
+                self._driver.take(volume.id)
             held = dataclasses.replace(held, device=self._driver.backend.attach(volume.id))
             self._uses.put(held)
             if formatted and not volume.format:

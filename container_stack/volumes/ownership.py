@@ -23,6 +23,11 @@ class Ownership(abc.ABC):
     def node_id(self) -> str:
         """This node's id."""
 
+    @property
+    def exclusive(self) -> bool:
+        """Whether who has claimed a volume is the only one who uses it, of all hosts."""
+        return False
+
     @abc.abstractmethod
     def check(self) -> None:
         """Return if this node may serve.

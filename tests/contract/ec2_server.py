@@ -3,7 +3,8 @@
 
 ``python ec2_server.py DIRECTORY UNIT`` prints its port. A disk is a file in DIRECTORY/disks of UNIT
 bytes for each GiB; while it is attached a loop device, to which DIRECTORY/devices/<id> links. What
-is made isn't ready for as many seconds as DIRECTORY/slow says.
+is made isn't ready for as many seconds as DIRECTORY/slow says. The instance that DIRECTORY/hung
+names lets go of a disk by force only.
 """
 
 import contextlib
@@ -25,12 +26,14 @@ from werkzeug import serving
 DIRECTORY, UNIT = Path(sys.argv[1]), int(sys.argv[2])
 BACKEND = models.EBSBackend
 _LOCK = threading.Lock()
+_FORCED = threading.Event()
 _TOKENS: dict[str, str] = {}
 
 create_volume, delete_volume = BACKEND.create_volume, BACKEND.delete_volume
 create_snapshot, delete_snapshot = BACKEND.create_snapshot, BACKEND.delete_snapshot
 attach_volume, detach_volume = BACKEND.attach_volume, BACKEND.detach_volume
 modify_volume = BACKEND.modify_volume
+answer_detachment = responses.ElasticBlockStore.detach_volume
 answer_creation = responses.ElasticBlockStore.create_volume
 status_of = models.Volume.status.fget
 
@@ -70,7 +73,11 @@ def attach(self: Any, volume_id: str, *args: Any, **values: Any) -> Any:
     return made
 
 
-def detach(self: Any, volume_id: str, *args: Any, **values: Any) -> Any:
+def detach(self: Any, volume_id: str, instance_id: str, *args: Any, **values: Any) -> Any:
+    hung = DIRECTORY / "hung"
+    if hung.exists() and hung.read_text() == instance_id and not _FORCED.is_set():
+        return self.get_volume(volume_id).attachment
+    args = (instance_id, *args)
     gone = detach_volume(self, volume_id, *args, **values)
     losetup("--detach", os.readlink(device(volume_id)))
     device(volume_id).unlink()
@@ -95,6 +102,13 @@ def answer_once(self: Any) -> Any:
     made = answer_creation(self)
     _TOKENS[token] = made._result.id
     return made
+
+
+def answer_detaching(self: Any) -> Any:
+    """Note whether an instance is waited for, which moto doesn't look at."""
+    force = str(self._get_param("Force")).lower() == "true"
+    (_FORCED.set if force else _FORCED.clear)()
+    return answer_detachment(self)
 
 
 def is_new(begun: datetime.datetime) -> bool:
@@ -127,6 +141,7 @@ def main() -> None:
     BACKEND.attach_volume, BACKEND.detach_volume = attach, detach
     BACKEND.modify_volume = modify
     responses.ElasticBlockStore.create_volume = answer_once
+    responses.ElasticBlockStore.detach_volume = answer_detaching
     models.Volume.status = property(
         lambda self: "creating" if is_new(self.create_time) else status_of(self)
     )

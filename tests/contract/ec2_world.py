@@ -65,6 +65,13 @@ class Cloud:
         """Let whatever is made take its time."""
         (self.directory / "slow").write_text(str(seconds))
 
+    @contextlib.contextmanager
+    def hung(self, instance: str) -> Iterator[None]:
+        """Let an instance's system answer nothing for a while, so that it lets go of no disk."""
+        (self.directory / "hung").write_text(instance)
+        yield
+        (self.directory / "hung").unlink()
+
     def guard(self) -> None:
         """Let nobody in any more, whatever his key."""
         requests.post(f"{self.url}/moto-api/reset-auth", data="0", timeout=30)

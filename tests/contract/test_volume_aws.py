@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """EBS as a backend against the public suites, with moto as EC2."""
 
+import dataclasses
 import functools
 import pathlib
 from collections.abc import Iterator
 
 import pytest
 
-from container_stack import plugins
+from container_stack import exceptions, plugins
 from container_stack.testing import (
     privilege,
     volume_abilities_contract,
@@ -54,6 +55,57 @@ class TestEBS(_EBS, volume_backend_contract.VolumeBackendContract):
 
 class TestEBSBlocks(_EBS, volume_abilities_contract.BlockContract):
     pass
+
+
+class TestEBSTaking(_EBS, volume_abilities_contract.TakingContract):
+    @pytest.fixture
+    def kind(self) -> str:
+        return "xfs"
+
+    @pytest.fixture
+    def there(
+        self, tmp_path: pathlib.Path, options: backend.Options, cloud: ec2_world.Cloud
+    ) -> Iterator[backend.Options]:
+        runner = privilege.make_executor(tmp_path / "there", drivers=["osd"])
+        directory = str(tmp_path / "there" / "backends" / "aws")
+        settings = {**options.settings, "instance_id": cloud.other}
+        yield backend.Options("aws", runner, directory, settings, "there")
+        runner.close()
+
+    @pytest.fixture
+    def timeout(self, options: backend.Options) -> backend.Options:
+        """A host that waits for a second only."""
+        return dataclasses.replace(options, settings={**options.settings, "timeout": "1"})
+
+    def test_instance_that_hangs_is_taken_from_by_force(
+        self,
+        world: volume_world.World,
+        dead: backend.BlockBackend,
+        timeout: backend.Options,
+        cloud: ec2_world.Cloud,
+    ) -> None:
+        one = world.create()
+        world.write(one, "kept")
+        dead.attach(one)
+        hasty = world.open(timeout)
+        assert isinstance(hasty, backend.Taking)
+        with cloud.hung(cloud.other):
+            hasty.take(one)
+        assert world.read(one) == "kept"
+
+    def test_instance_that_is_no_host_of_ours_is_not_taken_from(
+        self, world: volume_world.World, cloud: ec2_world.Cloud
+    ) -> None:
+        one = world.create()
+        (disk,) = cloud.left()[0]
+        cloud.client.attach_volume(VolumeId=disk, InstanceId=cloud.other, Device="/dev/sdk")
+        try:
+            with pytest.raises(exceptions.Busy, match=cloud.other):
+                world.taking().take(one)
+            (found,) = cloud.client.describe_volumes(VolumeIds=[disk])["Volumes"]
+            assert [each["InstanceId"] for each in found["Attachments"]] == [cloud.other]
+        finally:
+            cloud.client.detach_volume(VolumeId=disk, InstanceId=cloud.other)
 
 
 class TestEBSSnapshots(_EBS, volume_abilities_contract.SnapshotContract):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 from container_stack import exceptions
 from container_stack.conf import osd as conf
-from container_stack.volumes import registry, service
+from container_stack.volumes import backend, registry, service
 
 LOG = logging.getLogger(__name__)
 
@@ -17,6 +17,8 @@ LOG = logging.getLogger(__name__)
 DAY = 86400.0
 #: Seconds that the last round may take when the daemon ends.
 PATIENCE = 20.0
+#: Seconds between two looks of who must look all the time.
+WATCH = 1.0
 
 
 class Housekeeping:
@@ -39,16 +41,21 @@ class Housekeeping:
         self._retry = retry
         self._stopping = threading.Event()
         self._trimmed = float("-inf")
-        self._thread = threading.Thread(target=self._work, name="housekeeping", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._work, name="housekeeping", daemon=True),
+            threading.Thread(target=self._watch, name="watch", daemon=True),
+        ]
 
     def start(self) -> None:
         """Begin."""
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
         """End after the round that is being made; idempotent."""
         self._stopping.set()
-        self._thread.join(PATIENCE)
+        for thread in self._threads:
+            thread.join(PATIENCE)
 
     def round(self) -> None:
         """Do it all once; what fails is logged, and hinders nothing else."""
@@ -67,12 +74,24 @@ class Housekeeping:
         while not self._stopping.wait(self._settings.interval):
             self.round()
 
+    def _watch(self) -> None:
+        pause = WATCH
+        while not self._stopping.wait(pause):
+            done = [
+                _quietly(f"limits of driver {name}", each.backend.watch)
+                for name, each in list(self._services.items())
+                if isinstance(each.backend, backend.Watching)
+            ]
+            pause = WATCH if all(done) else self._settings.interval
 
-def _quietly(what: str, function: Callable[[], object]) -> None:
+
+def _quietly(what: str, function: Callable[[], object]) -> bool:
     try:
         function()
+        return True
     except exceptions.ContainerStackError as exc:
         LOG.warning("Looking after %(what)s failed: %(why)s", {"what": what, "why": exc})
     except Exception:
         # The thread must outlive whatever a backend comes up with.
         LOG.exception("Looking after %(what)s failed", {"what": what})
+    return False

@@ -19,6 +19,7 @@ SNAPSHOT_RO = Command(
     idempotent=False,
 )
 LIMIT = Command("btrfs_limit", "btrfs qgroup limit {size:size} {path:subvolume}")
+LIMIT_ID = Command("btrfs_limit_id", "btrfs qgroup limit {size:size} 0/{id:size} {root:btrfs}")
 ID = Command("btrfs_id", "btrfs inspect-internal rootid {path:subvolume}")
 DELETE = Command("btrfs_delete", "container-stack-volume delete {path:subvolume}", idempotent=False)
 # A tenant may make subvolumes in his volume; by their ids they go without following his paths.
@@ -49,6 +50,7 @@ ALL = (
     SNAPSHOT,
     SNAPSHOT_RO,
     LIMIT,
+    LIMIT_ID,
     ID,
     DELETE,
     NESTED,

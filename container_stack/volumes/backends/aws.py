@@ -35,6 +35,7 @@ class EBS(
     backend.Growing,
     backend.Restoring,
     backend.Counting,
+    backend.Taking,
 ):
     """EBS volumes in the availability zone of this instance, where all instances reach them.
 
@@ -96,6 +97,7 @@ class EBS(
             grow=True,
             restore=True,
             stats=True,
+            take=True,
         )
 
     def start(self) -> None:
@@ -133,6 +135,9 @@ class EBS(
         self._notes.refuse_mounted(volume_id)
         self._disks.detach(volume_id)
         self._notes.detached(volume_id)
+
+    def take(self, volume_id: str) -> None:
+        self._disks.take(volume_id)
 
     def format(self, volume_id: str, filesystem: str) -> None:
         device, disk = self.attach(volume_id), self._disks.disk(volume_id)

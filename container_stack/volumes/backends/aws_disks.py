@@ -11,6 +11,7 @@ from container_stack import exceptions
 from container_stack.host import locks
 from container_stack.volumes import backend
 from container_stack.volumes.backends import (
+    aws_attachments,
     aws_devices,
     aws_ec2,
     aws_instance,
@@ -35,7 +36,7 @@ class Disks:
         self._node = options.node_id or "-"
         self._spec = aws_settings.spec(options)
         self._locks = locks.ObjectLocks(os.path.join(options.directory, "locks"))
-        self._opened: tuple[aws_instance.Instance, aws_ec2.EC2] | None = None
+        self._opened: tuple[aws_attachments.Attachments, aws_ec2.EC2] | None = None
 
     def open(self) -> None:
         """Find out which instance this is, and whether EC2 lets us in.
@@ -46,7 +47,8 @@ class Disks:
         place = aws_instance.identify(self._settings)
         ec2 = aws_ec2.EC2(self._settings, place, self._patience)
         ec2.names()
-        self._opened = place, ec2
+        there = aws_attachments.Attachments(ec2, place.instance_id, self._locks)
+        self._opened = there, ec2
 
     def recover(self) -> None:
         """Remove what something was to be made of, or couldn't be, when this host ended."""
@@ -154,10 +156,8 @@ class Disks:
 
         :raises Busy: another instance has it.
         """
-        disk = self._taken(self.disk(volume_id))
-        if self._instance not in disk.attachments:
-            disk = self._attach(disk)
-        name = disk.attachments[self._instance]
+        disk = self.disk(volume_id)
+        name = self._attachments.attach(disk)
         return self._ec2.wait(f"{disk.id} to appear", lambda: self._find(disk.id, name), bool)
 
     def detach(self, volume_id: str) -> None:
@@ -169,8 +169,15 @@ class Disks:
         if not disks and self._snapshot(volume_id) is None:
             raise exceptions.NotFound("Volume does not exist.")
         for disk in disks:
-            if self._instance in disk.attachments:
-                self._ec2.detach(disk.id)
+            self._attachments.detach(disk)
+
+    def take(self, volume_id: str) -> None:
+        """Detach a volume from the other instances that had it by :meth:`attach`; idempotent.
+
+        :raises Busy: an instance has it that took it in another way.
+        """
+        for disk in self._all(volume_id):
+            self._attachments.take(disk)
 
     def await_size(self, device: str, size: int) -> None:
         """Wait until the kernel shows that a device has so many bytes."""
@@ -195,9 +202,11 @@ class Disks:
         return self._opened[1]
 
     @property
-    def _instance(self) -> str:
-        assert self._opened is not None, "nothing is known without a call of EC2's"
-        return self._opened[0].instance_id
+    def _attachments(self) -> aws_attachments.Attachments:
+        if self._opened is None:
+            self.open()
+        assert self._opened is not None
+        return self._opened[0]
 
     def _all(self, volume_id: str) -> list[aws_model.Disk]:
         """Return a volume's disks, of which the first counts."""
@@ -254,44 +263,8 @@ class Disks:
         finally:
             self._ec2.delete_snapshot(made.id)
 
-    def _attach(self, disk: aws_model.Disk) -> aws_model.Disk:
-        with self._locks.hold("names"):  # of which each must be free
-            self._ec2.attach(disk.id, aws_devices.free_name(self._ec2.names()))
-            seen = self._ec2.wait(
-                f"{disk.id} to be attached",
-                lambda: self._ec2.disk(disk.id),
-                lambda seen: self._instance in seen.attachments,
-            )
-        try:
-            self._refuse_others(seen)
-        except exceptions.Busy:
-            self._ec2.detach(disk.id)
-            raise
-        return seen
-
-    def _taken(self, disk: aws_model.Disk) -> aws_model.Disk:
-        """Take a disk from instances that don't run."""
-        others = disk.attachments.keys() - {self._instance}
-        off = [each for each in others if self._ec2.is_off(each)]
-        for each in off:
-            LOG.warning(
-                "Took %(disk)s from %(other)s, which is off", {"disk": disk.id, "other": each}
-            )
-            self._ec2.detach(disk.id, each)
-        disk = self._ec2.disk(disk.id) if off else disk
-        self._refuse_others(disk)
-        return disk
-
-    def _refuse_others(self, disk: aws_model.Disk) -> None:
-        """Let no two instances have a disk: its file system would be destroyed."""
-        others = sorted(disk.attachments.keys() - {self._instance})
-        if others:
-            raise exceptions.Busy(f"{disk.id} is attached to {', '.join(others)}.")
-
     def _remove(self, disk: aws_model.Disk) -> None:
-        disk = self._taken(disk)
-        if self._instance in disk.attachments:
-            self._ec2.detach(disk.id)
+        self._attachments.detach(self._attachments.taken(disk))
         self._ec2.delete_disk(disk.id)
 
 

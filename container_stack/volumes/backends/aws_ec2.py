@@ -20,6 +20,10 @@ import botocore.session
 from container_stack import exceptions
 from container_stack.volumes.backends import aws_errors, aws_instance, aws_model
 
+LOG = logging.getLogger(__name__)
+
+#: Seconds in which an instance that is asked to let go of a disk lets go, if it is well.
+GENTLY = 30.0
 _DEAD = ("deleting", "deleted", "error")
 
 _Seen = TypeVar("_Seen")
@@ -124,20 +128,35 @@ class EC2:
                 VolumeId=disk_id, InstanceId=self._place.instance_id, Device=name
             )
 
-    def detach(self, disk_id: str, instance: str = "") -> None:
+    def detach(self, disk_id: str, instance: str = "", *, force: bool = False) -> None:
         """Detach a disk, and wait until it is; idempotent.
 
         :param instance: "" means this one.
+        :param force: don't wait for the instance, which must not write any more.
         """
-        instance = instance or self._place.instance_id
+        self._detach(disk_id, instance or self._place.instance_id, force, self._patience)
+
+    def take(self, disk_id: str, instance: str) -> None:
+        """Detach a disk from an instance that must not write any more, alive or not."""
+        try:
+            self._detach(disk_id, instance, force=False, patience=min(GENTLY, self._patience))
+        except exceptions.ServiceUnavailable:
+            LOG.warning(
+                "%(other)s doesn't let go of %(disk)s, which is taken by force",
+                {"other": instance, "disk": disk_id},
+            )
+            self.detach(disk_id, instance, force=True)
+
+    def _detach(self, disk_id: str, instance: str, force: bool, patience: float) -> None:
         with contextlib.suppress(exceptions.NotFound):
             # Busy: it is being detached already.
             with contextlib.suppress(exceptions.Busy), aws_errors.calling():
-                self._client.detach_volume(VolumeId=disk_id, InstanceId=instance)
+                self._client.detach_volume(VolumeId=disk_id, InstanceId=instance, Force=force)
             self.wait(
                 f"{disk_id} to be detached",
                 lambda: self.disk(disk_id),
                 lambda disk: instance not in disk.attachments,
+                patience,
             )
 
     def names(self) -> list[str]:
@@ -210,14 +229,22 @@ class EC2:
             else:
                 self._client.delete_tags(Resources=[disk_id], Tags=[{"Key": key}])
 
-    def wait(self, what: str, look: Callable[[], _Seen], good: Callable[[_Seen], bool]) -> _Seen:
+    def wait(
+        self,
+        what: str,
+        look: Callable[[], _Seen],
+        good: Callable[[_Seen], bool],
+        patience: float = 0.0,
+    ) -> _Seen:
         """Look until what is seen is good.
 
         What has just been made EC2 may not know everywhere yet.
 
+        :param patience: seconds; 0 means as long as for all else.
         :raises ServiceUnavailable: it takes too long; asking again goes on waiting.
         """
-        end, pause = time.monotonic() + self._patience, 0.5
+        patience = patience or self._patience
+        end, pause = time.monotonic() + patience, 0.5
         while True:
             with contextlib.suppress(exceptions.NotFound):
                 seen = look()
@@ -227,7 +254,7 @@ class EC2:
                     return seen
             if time.monotonic() > end:
                 raise exceptions.ServiceUnavailable(
-                    f"EC2 takes longer than {self._patience:g} s for {what}; try again later."
+                    f"EC2 takes longer than {patience:g} s for {what}; try again later."
                 )
             time.sleep(pause)
             pause = min(pause * 1.5, 5.0)

@@ -12,7 +12,12 @@ from container_stack.volumes import backend, model
 
 
 class Subvolumes(
-    backend.Backend, backend.Snapshots, backend.Growing, backend.Restoring, backend.Sending
+    backend.Backend,
+    backend.Snapshots,
+    backend.Growing,
+    backend.Restoring,
+    backend.Sending,
+    backend.Watching,
 ):
     """One subvolume for each volume; its size is a limit, which no data are set aside for."""
 
@@ -82,6 +87,9 @@ class Subvolumes(
 
     def receive(self, snapshot_id: str, path: str, size: int) -> None:
         self._subvolumes.receive(snapshot_id, path, size)
+
+    def watch(self) -> None:
+        self._subvolumes.look()
 
     def _link(self) -> None:
         """Let the place in the state directory, which root's commands know, be the root volume."""

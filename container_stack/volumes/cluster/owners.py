@@ -51,6 +51,10 @@ class Cluster(ownership.Ownership):
     def node_id(self) -> str:
         return self._member.node_id
 
+    @property
+    def exclusive(self) -> bool:
+        return True
+
     def check(self) -> None:
         self._member.check()
 

@@ -4,7 +4,9 @@
 import dataclasses
 import os
 import pathlib
+import shutil
 import subprocess
+import time
 import uuid
 from collections.abc import Callable, Iterator
 
@@ -251,6 +253,132 @@ def test_subvolumes_that_a_tenant_made_go_with_his_volume_and_no_others(place):
         ["btrfs", "subvolume", "list", place.kept()], check=True, capture_output=True, text=True
     ).stdout
     assert len(left.splitlines()) == 1
+
+
+TENANT = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+
+
+def as_tenant(path: pathlib.Path, *words: str) -> int:
+    """Run a command as a tenant, who has no rights, where he comes by a volume only."""
+    return subprocess.run(
+        [*TENANT, *words], cwd=path, check=False, capture_output=True, timeout=300
+    ).returncode
+
+
+def fill(path: pathlib.Path, size: int) -> int:
+    """Write as a tenant until so much more is there or nothing goes in; return what is there."""
+    words = ("if=/dev/urandom", "of=much", "bs=1M", "oflag=append", "conv=notrunc,fsync")
+    as_tenant(path, "dd", *words, f"count={size // MIB}")
+    return (path / "much").stat().st_size if (path / "much").exists() else 0
+
+
+def tree(path: pathlib.Path, name: str, *options: str) -> pathlib.Path:
+    """Make a subvolume as a tenant."""
+    os.chown(path, 65534, 65534)
+    assert as_tenant(path, "btrfs", "subvolume", "create", *options, name) == 0
+    return path / name
+
+
+def test_subvolumes_that_a_tenant_makes_share_the_limit_of_his_volume(place):
+    one, other = place.create(), place.create()
+    path, size = place.mount(one), 0
+    inner = tree(path, "inner")
+    place.made.watch()
+    assert place.made.usage(one).limit == SIZE == place.made.usage(other).limit
+    for _look in range(5):
+        size = fill(inner, SIZE)
+        place.made.watch()
+    assert SIZE * 3 // 4 < size <= SIZE
+    made = not as_tenant(inner, "btrfs", "subvolume", "create", "deep")
+    place.made.watch()
+    after = fill(path, SIZE) + size + (fill(inner / "deep", SIZE) if made else 0)
+    assert after <= SIZE + 16 * MIB
+    assert place.made.usage(one).used <= SIZE + 16 * MIB
+    with pytest.raises(exceptions.InvalidRequest):
+        place.made.grow(one, SIZE - 1)
+    place.made.grow(one, SIZE + 64 * MIB)
+    assert place.made.usage(one).limit == SIZE + 64 * MIB
+    assert fill(inner, SIZE) > size
+    # Whoever starts now knows the same.
+    fresh = btrfs.Subvolumes(place.options)
+    fresh.start()
+    fresh.watch()
+    assert fresh.usage(one).limit == SIZE + 64 * MIB
+    for each in (inner / "deep", inner):
+        if each.exists():
+            run("btrfs", "subvolume", "delete", each)
+    run("btrfs", "filesystem", "sync", path)
+    for _look in range(3):
+        fresh.watch()
+    assert fresh.usage(one).limit == SIZE + 64 * MIB
+    assert os.listdir(place.kept("limits")) == []
+    (path / "much").unlink(missing_ok=True)
+    os.sync()
+    assert fill(path, SIZE) > SIZE // 2
+    place.unmount(one)
+
+
+def test_container_does_not_exceed_its_volumes_limit_by_subvolumes(
+    place: Place, name: str, busybox_image: str
+) -> None:
+    one = place.create()
+    path = place.mount(one)
+    os.chown(path, 65534, 65534)
+    tools = [f"{os.path.realpath(each)}:{each}:ro" for each in ("/usr", "/lib", "/lib64")]
+    tools += [f"{os.path.realpath(str(shutil.which('btrfs')))}:/btrfs:ro", f"{path}:/data"]
+    binds = [word for each in tools for word in ("-v", each)]
+    # No rights are needed: who writes in a directory makes subvolumes there.
+    program = (
+        "sh",
+        "-c",
+        "for n in 1 2 3; do /btrfs subvolume create /data/$n; sleep 3; for m in 1 2 3 4 5; do"
+        " dd if=/dev/zero of=/data/$n/$m bs=1M count=400; sleep 1; done; done",
+    )
+    rights = ("--user=65534:65534", "--cap-drop=all", "--network=none")
+    with subprocess.Popen(
+        ["docker", "run", "--rm", f"--name={name}", *rights, *binds, busybox_image, *program],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as container:
+        while container.poll() is None:
+            place.made.watch()
+            time.sleep(0.1)
+    os.sync()
+    found = place.made.usage(one)
+    assert SIZE // 2 < found.used <= found.limit == SIZE
+    assert (path / "1" / "1").exists()
+    place.unmount(one)
+
+
+def test_tenants_subvolume_that_says_it_counts_nowhere_counts(place):
+    one = place.create()
+    run("btrfs", "qgroup", "create", "1/77", place.kept())
+    path = place.mount(one)
+    inner = tree(path, "inner", "-i", "1/77")
+    place.made.watch()
+    assert fill(inner, SIZE) < SIZE
+    place.unmount(one)
+
+
+def test_restored_or_deleted_volume_has_no_subvolumes_to_share_with(place):
+    one, then = place.create(), new_id()
+    place.made.snapshot(one, then, read_only=True)
+    path = place.mount(one)
+    tree(path, "inner")
+    place.made.watch()
+    assert len(os.listdir(place.kept("limits"))) == 1
+    place.unmount(one)
+    place.made.restore(one, then)
+    assert place.made.usage(one).limit == SIZE
+    place.made.watch()
+    assert os.listdir(place.kept("limits")) == []
+    assert place.made.usage(one).limit == SIZE
+    tree(place.mount(one), "inner")
+    place.made.watch()
+    place.unmount(one)
+    place.made.delete(one)
+    place.made.watch()
+    assert os.listdir(place.kept("limits")) == []
 
 
 @pytest.mark.parametrize("moment", ["new", "gone", "both"])
