@@ -13,6 +13,7 @@ from . import (
     image_world,
     manila,
     nova_compute,
+    nova_moving,
     nova_world,
     process,
     storlet_tenant,
@@ -116,3 +117,10 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[nova_world.World
         yield running
     assert process.mentioning(str(directory)) == []
     assert not account.exists(nova_compute.USER)
+
+
+@pytest.fixture(scope="session")
+def moving(hosts: nova_world.World) -> Iterator[nova_moving.Moving]:
+    """That cloud with somebody who may move its user's servers."""
+    with nova_moving.able(hosts) as made:
+        yield made

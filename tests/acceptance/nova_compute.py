@@ -48,6 +48,10 @@ class Compute:
             listed = [tag for each in client.images.list() for tag in each.tags]
         return {tag for tag in listed if tag.startswith(_images_of(self.owner))}
 
+    def configure(self, sections: manila.Sections) -> None:
+        """Let the service have these options besides its own from its next start on."""
+        manila.write_config(_later(self.state.parent), sections)
+
     def restart(self, timeout: float = 180) -> None:
         """Start the service again after its end, and wait until it takes orders."""
         before = self._said(_READY)
@@ -77,11 +81,13 @@ def running(
     *,
     normal_user: bool,
     driver: str = DRIVER,
+    address: str = "127.0.0.1",
     options: Mapping[str, object] | None = None,
 ) -> Iterator[Compute]:
     """Run a compute service, which takes its time to start; in the end nothing is left of it.
 
     :param normal_user: run it as a user of its own instead of as root.
+    :param address: of the loopback, by which other hosts tell it from themselves.
     :param options: more of section ``docker``.
     """
     home, rootwrap = cloud.directory / name, cloud.directory / f"{name}.rootwrap"
@@ -104,6 +110,7 @@ def running(
             {
                 "DEFAULT": {
                     "host": name,
+                    "my_ip": address,
                     "compute_driver": driver,
                     "state_path": home / "nova",
                     # Seconds that a server waits for its ports.
@@ -119,9 +126,10 @@ def running(
                 },
             },
         )
+        _later(home).touch()
         undo.callback(_sweep, f"nova-{name}", state)
         argv = [str(_PROGRAM), f"--config-file={cloud.config}"]
-        argv += [f"--config-file={home}/compute.conf"]
+        argv += [f"--config-file={home}/compute.conf", f"--config-file={_later(home)}"]
         service = process.Process(
             f"nova-compute-{name}",
             argv,
@@ -135,6 +143,10 @@ def running(
         left = [str(each["Name"]) for each in made.containers()]
         left += host.mounts(state)
         assert not left, f"Left behind: {', '.join(left)}"
+
+
+def _later(home: Path) -> Path:
+    return home / "later.conf"
 
 
 def _images_of(owner: str) -> str:

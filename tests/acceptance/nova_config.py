@@ -104,6 +104,8 @@ def nova(backing: Backing) -> manila.Sections:
             "allow_resize_to_same_host": True,
             # Seconds; the service's state is told by it.
             "report_interval": 5,
+            # And what is left of servers that are deleted is found by this.
+            "running_deleted_instance_poll_interval": 5,
             # A service says only to who debugs it that it takes orders.
             "default_log_levels": "container_stack=DEBUG,nova.service=DEBUG,amqp=WARN,"
             "oslo.messaging=WARN,oslo_messaging=WARN,oslo_policy=ERROR,sqlalchemy=WARN,urllib3=WARN,"

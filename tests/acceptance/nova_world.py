@@ -80,11 +80,17 @@ def running(directory: Path) -> Iterator[World]:
         permitted = directory / "test112233"
         permitted.mkdir()
         computes = {}
-        for name, lenient in ((STRICT, False), (LENIENT, True)):
+        for number, (name, lenient) in enumerate(((STRICT, False), (LENIENT, True)), 1):
             more = {"allowed_host_paths": permitted, "accept_forwarding": True}
             options = more if lenient else {}
             computes[name] = undo.enter_context(
-                nova_compute.running(cloud, name, normal_user=not lenient, options=options)
+                nova_compute.running(
+                    cloud,
+                    name,
+                    normal_user=not lenient,
+                    address=f"127.0.0.{number}",
+                    options=options,
+                )
             )
         admin = undo.enter_context(
             nova_user.acting(cloud, "captain", "harbour-office", nova_cloud.ADMIN)

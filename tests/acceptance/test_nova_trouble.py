@@ -2,12 +2,11 @@
 """What Nova's users may not do, what must not be done to them, and what survives."""
 
 import base64
-import time
 from collections.abc import Callable
 
 import pytest
 
-from . import host, nova_compute, nova_inside, nova_network, nova_world, process
+from . import host, nova_compute, nova_inside, nova_moving, nova_network, nova_world
 
 
 @pytest.fixture
@@ -81,7 +80,7 @@ def test_a_service_killed_in_a_spawn_leaves_nothing_that_deletion_doesn_t_remove
         hosts.network,
         availability_zone=compute.name,
     )
-    _kill_when(compute, _seen(compute, made.id, moment))
+    nova_moving.kill_when(compute, _seen(compute, made.id, moment))
 
     compute.restart()
 
@@ -94,7 +93,11 @@ def test_a_service_killed_in_a_spawn_leaves_nothing_that_deletion_doesn_t_remove
 
 
 def test_servers_live_on_while_the_service_is_dead(hosts: nova_world.World) -> None:
-    with hosts.server("steady") as server, hosts.server("finished") as finished:
+    with (
+        hosts.server("steady") as server,
+        hosts.server("finished") as finished,
+        hosts.server("another-host-s", availability_zone=nova_world.LENIENT) as other,
+    ):
         [before] = hosts.strict.containers(server.id)
         [mortal] = hosts.strict.containers(finished.id)
         interfaces = host.addresses(before)
@@ -109,17 +112,11 @@ def test_servers_live_on_while_the_service_is_dead(hosts: nova_world.World) -> N
         assert host.addresses(after) == interfaces
         assert hosts.user.settled(server.id, "ACTIVE").status == "ACTIVE"
         hosts.user.settled(finished.id, "SHUTOFF")
-
-
-def test_foreign_containers_are_never_touched(hosts: nova_world.World) -> None:
+        # Others' containers are never touched.
+        [container] = hosts.lenient.containers(other.id)
+        assert container["State"]["Running"]
     with host.engine() as client:
         assert client.api.inspect_container(hosts.foreign)["State"]["Running"]
-    with hosts.server("another-host-s", availability_zone=nova_world.LENIENT) as server:
-        hosts.strict.service.kill()
-        hosts.strict.restart()
-
-        [container] = hosts.lenient.containers(server.id)
-        assert container["State"]["Running"]
 
 
 def _failed(hosts: nova_world.World, **more: object) -> str:
@@ -147,13 +144,3 @@ def _seen(compute: nova_compute.Compute, server: str, moment: str) -> Callable[[
         return bool(compute.containers(server))
 
     return {"record": record, "container": container}[moment]
-
-
-def _kill_when(compute: nova_compute.Compute, seen: Callable[[], bool]) -> None:
-    """Kill the service at the moment that something is seen."""
-    deadline = time.monotonic() + 180
-    while not seen():
-        assert time.monotonic() < deadline, compute.service.tail()
-        time.sleep(0.01)
-    compute.service.kill()
-    assert process.mentioning(f"{compute.name}/compute.conf") == []
