@@ -17,7 +17,8 @@ def spec(network_info: Sequence[dict[str, Any]]) -> model.ServerSpec:
         raise exceptions.NotSupported(
             "Security services are not served yet; use a share network without any."
         )
-    first, *others = map(interface, network_info)
+    # Manila has no order of subnets; most clients have IPv4.
+    first, *others = sorted(map(interface, network_info), key=lambda each: each.version)
     return model.ServerSpec(
         id=network_info[0]["server_id"],
         subnet=first.subnet,
