@@ -212,7 +212,7 @@ if has acceptance || has nova || has bench-smoke; then needed+=(memcached curl);
 if has functional || has osd || has acceptance || has bench-smoke; then needed+=(mmdebstrap gcc); fi
 engine=no
 for section in functional osd servers acceptance nova examples demo bench-smoke; do if has "$section"; then engine=yes; fi; done
-if [ "$engine" = yes ]; then needed+=(dockerd busybox-static smbclient); fi
+if [ "$engine" = yes ]; then needed+=(dockerd busybox-static smbclient nfs-ls); fi
 need_commands "${needed[@]}"
 need_venv manila nova glance swift etcd osd aws mysql postgresql simulator demo test cloud lint docs
 if [ "$engine" = yes ]; then need_engine; fi

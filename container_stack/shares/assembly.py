@@ -88,6 +88,11 @@ def assemble(
     settings: Settings, engine: containers.Engine, run: executor.Executor
 ) -> service.ShareService:
     """Return a share service over this engine and this executor."""
+    if settings.site_addresses and settings.protocols != ("CIFS",):
+        raise exceptions.InvalidRequest(
+            "A server on the host's own addresses speaks CIFS only: it may see the engine's "
+            "address in place of the clients', which NFS rules name."
+        )
     object_locks = locks.ObjectLocks(os.path.join(settings.state_dir, "locks"))
     filesystems = filesystem.Filesystems(run)
     mounts = os.path.join(settings.state_dir, "mounts")

@@ -40,11 +40,17 @@ class Rule(protocol.Rule):
 def network(text: str) -> _Network:
     """Return the network that a rule names.
 
-    :raises InvalidRequest: it is none, or one that a server can't tell from others.
+    :raises InvalidRequest: it is none, or says IPv4 as IPv6.
+    :raises NotSupported: Ganesha would take it for none: an IPv6 network of /100 to /127.
     """
     found = names.network(text)
     if isinstance(found, ipaddress.IPv6Network) and found.network_address.ipv4_mapped:
         raise exceptions.InvalidRequest(f"{text!r} is IPv4 in IPv6's clothes; write it as IPv4.")
+    if 99 < found.prefixlen < 128:
+        raise exceptions.NotSupported(
+            f"Ganesha can't tell {text} from other networks: name addresses one by one, or a "
+            "network of at most /99."
+        )
     return found
 
 

@@ -17,7 +17,11 @@ from container_stack.shares import image
 from . import host
 
 #: Files of ours in the image, with their names in the package.
-_OURS = {"/usr/libexec/share-server": "share-server", "/etc/samba/smb.conf": "smb.conf"}
+_OURS = {
+    "/usr/libexec/nfs-server": "nfs-server",
+    "/usr/libexec/share-server": "share-server",
+    "/etc/samba/smb.conf": "smb.conf",
+}
 _PROGRAM = Path(sys.prefix) / "bin/container-stack"
 
 

@@ -30,6 +30,14 @@ def test_ipv4_in_ipv6_is_refused(to):
         rule(to)
 
 
+@pytest.mark.parametrize("length", [100, 127])
+def test_networks_that_ganesha_does_not_understand_are_refused(length):
+    with pytest.raises(exceptions.NotSupported, match="one by one"):
+        rule(f"2001:db8::/{length}")
+    assert rule("2001:db8::/99").to == "2001:db8::/99"
+    assert rule("2001:db8::/128").to == "2001:db8::/128"
+
+
 @pytest.mark.parametrize("kind", ["user", "cert", "cephx", ""])
 def test_rules_of_other_kinds_are_refused(kind):
     with pytest.raises(exceptions.NotSupported, match="use ip"):
