@@ -118,10 +118,11 @@ def _post(caller: session.Session, where: str, kind: str, **fields: str) -> dict
 
 
 @contextlib.contextmanager
-def running(directory: Path, port: int | None = None) -> Iterator[Keystone]:
+def running(directory: Path, port: int | None = None, threads: int = 4) -> Iterator[Keystone]:
     """Run Keystone.
 
     :param port: None takes a free one.
+    :param threads: more than one may find the database locked when two write at once.
     """
     port = port or process.free_port()
     url = f"http://127.0.0.1:{port}/v3"
@@ -148,7 +149,7 @@ def running(directory: Path, port: int | None = None) -> Iterator[Keystone]:
     # Keystone takes the words of the command line for its own, so that gunicorn's are in a file.
     (directory / "gunicorn.conf.py").write_text(
         f"wsgi_app = 'keystone.wsgi.api:application'\nbind = '127.0.0.1:{port}'\n"
-        f"proc_name = '{directory}'\nthreads = 4\n",
+        f"proc_name = '{directory}'\nthreads = {threads}\n",
         encoding="utf-8",
     )
     server = process.Process(

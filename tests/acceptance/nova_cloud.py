@@ -67,8 +67,16 @@ class Cloud:
 
 
 @contextlib.contextmanager
-def running(directory: Path) -> Iterator[Cloud]:
-    """Run the cloud."""
+def running(
+    directory: Path,
+    options: Mapping[str, manila.Sections] | None = None,
+    keystone_threads: int = 4,
+) -> Iterator[Cloud]:
+    """Run the cloud.
+
+    :param options: more of a service's configuration, by the service's name.
+    :param keystone_threads: one, where many make users and projects at once.
+    """
     backing.require_packages()
     for name in ("keystone", *_SERVICES):
         (directory / name).mkdir()
@@ -76,12 +84,12 @@ def running(directory: Path) -> Iterator[Cloud]:
         pool = undo.enter_context(concurrent.futures.ThreadPoolExecutor())
         names = ("keystone", *_SERVICES, "serialproxy")
         ports = {name: process.free_port() for name in names}
-        starting = keystone.running(directory / "keystone", ports["keystone"])
+        starting = keystone.running(directory / "keystone", ports["keystone"], keystone_threads)
         identity = pool.submit(undo.enter_context, starting)
         broker = undo.enter_context(backing.broker(directory))
         databases = undo.enter_context(backing.databases(directory, *nova_config.DATABASES))
         base = nova_config.Backing(directory, databases, broker, ports)
-        _write(base)
+        _write(base, options or {})
         schemas = [pool.submit(_make_schema, chain) for chain in _schemas(base)]
         _make_accounts(base, identity.result())
         for each in schemas:
@@ -93,7 +101,7 @@ def running(directory: Path) -> Iterator[Cloud]:
         yield Cloud(base, identity.result(), directory / "nova/nova.conf", tuple(started))
 
 
-def _write(base: nova_config.Backing) -> None:
+def _write(base: nova_config.Backing, more: Mapping[str, manila.Sections]) -> None:
     made: Mapping[str, manila.Sections] = {
         "placement/placement.conf": nova_config.placement(base),
         "glance/glance-api.conf": nova_config.glance(base),
@@ -102,7 +110,8 @@ def _write(base: nova_config.Backing) -> None:
         "heat/heat.conf": nova_config.heat(base),
     }
     for name, sections in made.items():
-        manila.write_config(base.directory / name, sections)
+        service, _, _ = name.partition("/")
+        manila.write_config(base.directory / name, sections, more.get(service, {}))
     shutil.copy(nova_config.ETC / "nova/api-paste.ini", base.directory / "nova")
     for name in ("images", "staging", "tasks"):
         (base.directory / "glance" / name).mkdir()

@@ -80,6 +80,7 @@ def running(
     name: str,
     *,
     normal_user: bool,
+    user: str = USER,
     driver: str = DRIVER,
     address: str = "127.0.0.1",
     options: Mapping[str, object] | None = None,
@@ -87,6 +88,7 @@ def running(
     """Run a compute service, which takes its time to start; in the end nothing is left of it.
 
     :param normal_user: run it as a user of its own instead of as root.
+    :param user: the name of that user, who is made.
     :param address: of the loopback, by which other hosts tell it from themselves.
     :param options: more of section ``docker``.
     """
@@ -99,7 +101,7 @@ def running(
         if normal_user:
             undo.enter_context(account.reachable(home, rootwrap, *account.CODE))
             identity = undo.enter_context(
-                account.normal_user(home=home, rootwrap=rootwrap, name=USER)
+                account.normal_user(home=home, rootwrap=rootwrap, name=user)
             )
         for path in (home, state, home / "nova"):
             os.chown(path, identity.user, identity.group)
