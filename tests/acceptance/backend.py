@@ -4,6 +4,7 @@
 import contextlib
 import dataclasses
 import os
+import types
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -80,17 +81,19 @@ def running(
     options: Callable[[Place], Mapping[str, object]],
     *,
     normal_user: bool,
+    more: manila.Sections = types.MappingProxyType({}),
 ) -> Iterator[Backend]:
     """Run a share service whose back end has these options.
 
     :param normal_user: run it as a user of its own instead of as root.
+    :param more: options of the service, not of the back end.
     """
     with contextlib.ExitStack() as undo:
         place = undo.enter_context(_place(plane.directory / name, normal_user=normal_user))
         config = place.directory / "share.conf"
         backend_options = {"share_backend_name": name, **options(place)}
         manila.write_config(
-            config, manila.share_service_options(name, place.directory, backend_options)
+            config, manila.share_service_options(name, place.directory, backend_options), more
         )
         service = manila.service(
             "manila-share",

@@ -53,7 +53,7 @@ class Cifs:
         """The driver's state directory."""
         return self.backend.place.directory / STATE
 
-    def ask(self, network: str, size: int = 1, protocol: str = "CIFS") -> str:
+    def ask(self, network: str | None, size: int = 1, protocol: str = "CIFS") -> str:
         """Ask for a share and return its id."""
         share_type = self.share_type
         return self.client.create_share(
@@ -79,10 +79,10 @@ class Cifs:
         return listed.access_key
 
     @contextlib.contextmanager
-    def network(self, client: rest.Client | None = None) -> Iterator[str]:
+    def network(self, client: rest.Client | None = None, *subnets: str) -> Iterator[str]:
         """Make a share network, and delete it with its servers and the shares left by failures."""
         client = client or self.client
-        network = client.create_network("harbour")
+        network = client.create_network("harbour", *subnets)
         yield network
         for share in client.shares(network):
             client.reset("shares", share)
@@ -93,7 +93,7 @@ class Cifs:
         client.delete_network(network)
 
     @contextlib.contextmanager
-    def share(self, network: str, size: int = 1) -> Iterator[Made]:
+    def share(self, network: str | None, size: int = 1) -> Iterator[Made]:
         """Make a share, and delete it unless that has been done."""
         made = self.made(self.ask(network, size))
         yield made
