@@ -4,10 +4,13 @@
 from typing import Any
 
 from manila import exception
+from oslo_log import log
 
 from container_stack import exceptions
 from container_stack.drivers.manila import answers, errors
 from container_stack.shares import model, service
+
+LOG = log.getLogger(__name__)
 
 
 class ManagingCalls:
@@ -49,6 +52,9 @@ class ManagingCalls:
         """Forget a share, which stays as it is for those whom its rules name."""
         try:
             self._shares.adoption.unmanage(share["id"])
+        except model.ShareNotFound:
+            # It was never taken up: that was refused.
+            LOG.warning("Share %(id)s is none of this back end's", {"id": share["id"]})
         except exceptions.ContainerStackError as exc:
             raise exception.UnmanageInvalidShare(reason=str(exc)) from exc
 
