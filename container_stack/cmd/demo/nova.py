@@ -24,7 +24,8 @@ MIB = 1024**2
 #: What a tenant gives with `openstack server create --user-data`, and what he isn't given.
 USER_DATA = """\
 Entrypoint: [/bin/sh, -c]
-Cmd: ["cd /sys/class/net; until cat eth0/address 2>&-; do sleep .1; done; echo I am $ROLE; sleep 600"]
+Cmd:
+- cd /sys/class/net; until cat eth0/address 2>&-; do sleep .1; done; echo I am $ROLE; sleep 600
 Env: [ROLE=clerk]
 """
 GREEDY = "HostConfig: {Privileged: true}\n"
