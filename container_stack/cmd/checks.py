@@ -206,7 +206,7 @@ def _starts(words: Sequence[str], state_dir: str, install: str) -> Finding:
 
 
 def _programs(driver: str, settings: assembly.Settings) -> list[Finding]:
-    names = [command.program for command in commands.DRIVERS[driver]]
+    names = [each.program for each in commands.DRIVERS[driver] if not each.inside]
     needed = {*ALWAYS, FILESYSTEM_PACKAGES.get(settings.filesystem, "")}
     needed.add(STORAGE_PACKAGES.get(settings.storage, ""))
     if settings.linux_bridge or settings.ovs_bridge:

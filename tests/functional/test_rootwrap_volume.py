@@ -12,7 +12,7 @@ import pytest
 
 from container_stack import exceptions
 from container_stack.host import btrfs, mounts
-from container_stack.rootwrap import commands, executor
+from container_stack.rootwrap import cmd, commands, executor
 from container_stack.testing import btrfs_disk, privilege
 
 from . import segments
@@ -174,3 +174,8 @@ def test_what_no_filter_admits_is_refused(host):
             host.runner.run(odd, **values)
     assert source.is_dir()
     host.delete(source)
+
+
+def test_the_daemon_does_what_is_said_to_be_done_inside() -> None:
+    said = {each.program for driver in commands.DRIVERS.values() for each in driver if each.inside}
+    assert said == set(cmd.OWN)

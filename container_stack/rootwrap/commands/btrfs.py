@@ -6,7 +6,10 @@ from container_stack.rootwrap.commands.template import Command
 QUOTA = Command("btrfs_quota", "btrfs quota enable {root:btrfs}", 600, long=True)
 # The daemon does this itself: see container_stack.rootwrap.volume.
 CREATE = Command(
-    "btrfs_create", "container-stack-volume create {path:subvolume} {size:size}", idempotent=False
+    "btrfs_create",
+    "container-stack-volume create {path:subvolume} {size:size}",
+    idempotent=False,
+    inside=True,
 )
 SNAPSHOT = Command(
     "btrfs_snapshot",
@@ -21,7 +24,9 @@ SNAPSHOT_RO = Command(
 LIMIT = Command("btrfs_limit", "btrfs qgroup limit {size:size} {path:subvolume}")
 LIMIT_ID = Command("btrfs_limit_id", "btrfs qgroup limit {size:size} 0/{id:size} {root:btrfs}")
 ID = Command("btrfs_id", "btrfs inspect-internal rootid {path:subvolume}")
-DELETE = Command("btrfs_delete", "container-stack-volume delete {path:subvolume}", idempotent=False)
+DELETE = Command(
+    "btrfs_delete", "container-stack-volume delete {path:subvolume}", idempotent=False, inside=True
+)
 # A tenant may make subvolumes in his volume; by their ids they go without following his paths.
 NESTED = Command("btrfs_nested", "btrfs subvolume list {root:btrfs}", long=True)
 RESOLVE = Command("btrfs_resolve", "btrfs inspect-internal subvolid-resolve {id:size} {root:btrfs}")

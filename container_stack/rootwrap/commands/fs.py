@@ -89,8 +89,11 @@ MOUNT_DIRECTORY = Command(
     "mount_directory",
     "container-stack-volume bind {access:access} {source:kept} {path:mountpoint}",
     idempotent=False,
+    inside=True,
 )
-UNMOUNT_DIRECTORY = Command("unmount_directory", "container-stack-volume unbind {path:mountpoint}")
+UNMOUNT_DIRECTORY = Command(
+    "unmount_directory", "container-stack-volume unbind {path:mountpoint}", inside=True
+)
 
 VOLUMES = (
     *_KEEP,

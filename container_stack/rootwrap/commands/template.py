@@ -31,6 +31,7 @@ class Command:
     :param idempotent: running it again after a lost answer does no harm.
     :param own: the program is a console script of this package: its filter holds its path, as
         pip may put it where rootwrap doesn't look.
+    :param inside: there is no such program: root's daemon does it itself.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Command:
     long: bool = False
     idempotent: bool = True
     own: bool = False
+    inside: bool = False
 
     def argv(self, state_dir: str = STATE_DIR, /, **values: str | int) -> tuple[str, ...]:
         """Return the command line for these values.
