@@ -129,22 +129,23 @@ def test_storlet_that_changes_meanwhile_runs_as_it_is_now(world: storlet_node.No
 
 
 @pytest.mark.parametrize(
-    ("files", "said"),
+    ("files", "patience", "said"),
     [
-        ("NO_START", "ended at once"),
-        ("SILENT", "didn't answer in 3 seconds"),
-        ("GARBAGE", "data came back changed"),
-        ("FORGETFUL", "metadata came back changed"),
+        ("NO_START", 60, "ended at once"),
+        ("SILENT", 3, "didn't answer in 3 seconds"),
+        ("GARBAGE", 60, "data came back changed"),
+        ("FORGETFUL", 60, "metadata came back changed"),
     ],
 )
 def test_image_that_is_unusable_never_meets_a_request(
-    world: storlet_node.NodeWorld, files: str, said: str
+    world: storlet_node.NodeWorld, files: str, patience: int, said: str
 ) -> None:
     [good] = ready(world, "good")
     bad = world.image("bad", getattr(storlet_node, files))
     node_contract.stage(world, bad)
     world.node.switch(world.account, good)
-    world.gateway = gateway.Gateway.of(world.options | {"restart_linux_container_timeout": "3"})
+    patient = {"restart_linux_container_timeout": str(patience)}
+    world.gateway = gateway.Gateway.of(world.options | patient)
     before = [each.id for each in world.engine.list({"managed_by": "storlets"})]
     with load(world, 1) as results, pytest.raises(exceptions.ProbeFailed) as failed:
         world.again().switch(world.account, bad.image_id)
