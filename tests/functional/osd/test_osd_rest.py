@@ -336,7 +336,7 @@ def test_unknown_paths_and_methods(files: osd_rest.Client) -> None:
 def test_large_bodies_are_refused(files: osd_rest.Client) -> None:
     files.connection.putrequest("POST", "/v1/volumes")
     files.connection.putheader("Content-Length", str(servers.LARGEST_BODY + 1))
-    files.connection.endheaders(b"{")
+    files.connection.endheaders()
     assert files.connection.getresponse().status == 413
 
 
