@@ -8,7 +8,8 @@ when nobody is any more.
 - A process of this mount namespace is in the way when the kernel shows that it has a file, a
   directory or a mapping in one of the mounts.
 - One of another mount namespace, such as a container, is in the way when the same tree is mounted
-  there and doesn't go with ours, as what follows it does (mount_namespaces(7)).
+  there and doesn't go with ours, as what follows it does (mount_namespaces(7)). It gets a moment:
+  a container that is just being started has all mounts of the host, until it leaves them.
 
 It ends with 0 when nothing is left, with 1 and the rest on standard error when its time is over.
 What is left is then still mounted, so that the next run finds it.
@@ -26,6 +27,8 @@ from collections.abc import Iterator
 
 #: Seconds that it tries; in the second half servers that hang aren't waited for.
 PATIENCE = 4.0
+#: Seconds that another mount namespace may have what is to go.
+MOMENT = 0.3
 #: Of umount2(2).
 _FORCE, _NOFOLLOW = 1, 8
 
@@ -72,12 +75,14 @@ def main() -> None:
 def end(tree: str, patience: float = PATIENCE) -> list[str]:
     """Kill who uses what is mounted below a directory, unmount it, and return what is left."""
     begun = time.monotonic()
+    since: dict[str, float] = {}
     while True:
         mounts = below(tree)
-        users = _users(mounts) if mounts else []
-        for process in users:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
+        users = _users(mounts) if mounts else {}
+        for process, space in users.items():
+            if not space or time.monotonic() - since.setdefault(space, time.monotonic()) > MOMENT:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
         if not users:
             force = time.monotonic() > begun + patience / 2
             for mount in reversed(mounts):
@@ -152,22 +157,22 @@ def _remove(tree: str, path: str) -> None:
         os.rmdir(name, dir_fd=directory)
 
 
-def _users(mounts: list[Mount]) -> list[int]:
-    """Return the processes that are in the way."""
+def _users(mounts: list[Mount]) -> dict[int, str]:
+    """Return the processes that are in the way, with their mount namespace if it isn't ours."""
     here = os.readlink("/proc/self/ns/mnt")
     paths = tuple(f"{mount.path}/" for mount in mounts)
     devices: dict[str, list[Mount]] = {}
     for mount in mounts:
         devices.setdefault(mount.device, []).append(mount)
     spaces: dict[str, bool] = {}
-    found = []
+    found = {}
     for process in _processes():
         try:
             space = os.readlink(f"/proc/{process}/ns/mnt")
         except OSError:
             continue  # it has ended
         if space == here:
-            used = any(f"{each}/".startswith(paths) for each in _files(process))
+            space, used = "", any(f"{each}/".startswith(paths) for each in _files(process))
         else:
             if space not in spaces:
                 spaces[space] = any(
@@ -177,7 +182,7 @@ def _users(mounts: list[Mount]) -> list[int]:
                 )
             used = spaces[space]
         if used:
-            found.append(int(process))
+            found[int(process)] = space
     return found
 
 

@@ -132,6 +132,20 @@ def test_nobody_else_is_touched(host: Host, tree: Path) -> None:
         each.wait()
 
 
+def test_who_only_passes_by_is_not_killed(host: Host, tree: Path) -> None:
+    unshare = ("unshare", "--mount", "--propagation=private")
+    leave = 'sleep 1; umount "$0"; umount "$1"; exec sleep infinity'
+    names = [str(tree / name) for name in ("volume", "second volume")]
+    passing = host.start(*unshare, "sh", "-c", leave, *names)
+    time.sleep(0.3)
+    code = "from container_stack.rootwrap import fence; fence.MOMENT = 30.0"
+    host.run(sys.executable, "-c", f"{code}; assert not fence.end({str(tree)!r}, 60.0)")
+    assert host.mounted() == []
+    assert passing.poll() is None
+    passing.kill()
+    passing.wait()
+
+
 def test_what_is_mounted_over_itself_goes_too(host: Host, tree: Path) -> None:
     for _each in range(3):
         host.run("mount", "--bind", str(tree.parent / "data" / "volume"), str(tree / "volume"))
