@@ -34,7 +34,7 @@ def run() -> Iterator[harness.Claim]:
             mount_point.mkdir()
             _run("mount", "-t", "xfs", device, str(mount_point))
             plain.append(name)
-            made.shares.servers.samba(server).set_share(name, [shares.ALICE])
+            made.shares.servers.speaking(server, "CIFS").set_share(name, [shares.ALICE])
 
         def ours() -> None:
             name = f"share-{next(numbers)}"
@@ -46,7 +46,7 @@ def run() -> Iterator[harness.Claim]:
             bare, more = harness.medians(ROUNDS, floor, ours)
         finally:
             for name in plain:
-                made.shares.servers.samba(server).remove_share(name)
+                made.shares.servers.speaking(server, "CIFS").remove_share(name)
                 device = _run("findmnt", "-no", "SOURCE", str(tree / name)).strip()
                 _run("umount", str(tree / name))
                 _run("losetup", "--detach", device)

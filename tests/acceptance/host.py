@@ -44,8 +44,8 @@ def containers(owner: str, **labels: str) -> list[dict[str, Any]]:
     wanted = [f"container_stack.owner={owner}"]
     wanted += [f"container_stack.{name}={value}" for name, value in labels.items()]
     with engine() as client:
-        found = client.api.containers(all=True, filters={"label": wanted})
-        return [client.api.inspect_container(each["Id"]) for each in found]
+        found = client.containers.list(all=True, filters={"label": wanted}, ignore_removed=True)
+        return [each.attrs for each in found]
 
 
 def addresses(container: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -103,7 +103,7 @@ def sweep(owner: str, directory: Path) -> None:
     """Remove by force what failed tests left, so that they spoil nothing but themselves."""
     label = _label(owner)
     with engine() as client:
-        for container in client.containers.list(all=True, filters=label):
+        for container in client.containers.list(all=True, filters=label, ignore_removed=True):
             container.remove(force=True, v=True)
         for network in client.networks.list(filters=label):
             network.remove()
