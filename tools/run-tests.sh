@@ -25,7 +25,7 @@
 
 # The lanes of a line run side by side, the sections of a lane one after the other. The quickest to
 # fail come first, and what is measured runs alone. The guest has one core; the rest the other.
-PHASES=("lint unit" "guest,nova functional,examples,acceptance contract,osd,servers" "demo" "bench-smoke")
+PHASES=("lint unit" "guest,examples functional,acceptance contract,osd,servers,nova" "demo" "bench-smoke")
 FAST="lint unit contract functional osd servers examples"
 
 section_lint() {

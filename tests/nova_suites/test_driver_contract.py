@@ -36,6 +36,10 @@ class TestDriverContract(test_virt_drivers._VirtDriverTestCase, DockerTest):  # 
             server_id = each.labels["container_stack.id"]
             instance = objects.Instance(uuid=server_id, task_state=None, vm_state=None)
             self.connection.destroy(self.ctxt, instance, network_model.NetworkInfo())
+        # No Glance is there to delete them.
+        begun = self.connection._parts.glance.begun
+        for image_id in begun._records.all():
+            begun.forget(image_id)
         self.connection.cleanup_host(self.world.host)
 
     def _get_running_instance(self, obj: bool = True) -> Any:
