@@ -14,8 +14,8 @@ arguments and nothing else. It takes three kinds of request and hands back the O
 - several processes may attach one target: the last logs out.
 
 A single path that breaks fails after the options' timeout. With ``multipath`` the other paths go
-on after some 5 seconds; when none is left, multipathd's ``no_path_retry`` says for how long reads
-and writes wait (``queue``: for ever).
+on after some 5 seconds; when none is left, reads and writes are repeated for the same timeout, if
+multipathd's ``no_path_retry`` doesn't make them wait (``queue``: for ever).
 """
 
 import contextlib
@@ -168,7 +168,7 @@ class _BrickDevice(attach.BlockDevice):
             LOG.info("Detached %(iqn)s", {"iqn": iqn})
 
     def _patiently(self, action: Callable[[], _Result]) -> _Result:
-        for pause in PAUSES:
+        for pause in self._pauses(time.monotonic()):
             try:
                 return action()
             except OSError as exc:
@@ -176,6 +176,12 @@ class _BrickDevice(attach.BlockDevice):
                     raise
                 time.sleep(pause)
         return action()
+
+    def _pauses(self, begun: float) -> Iterator[float]:
+        yield from PAUSES
+        # The kernel waits for the only path of a device; for one of several nobody does.
+        while self._request.several and time.monotonic() < begun + self._request.timeout:
+            yield PAUSES[-1]
 
     @contextlib.contextmanager
     def _using(self) -> Iterator[None]:

@@ -61,7 +61,7 @@ class LVMStorage(storage.Storage):
         if not pool.volume_group:
             raise exceptions.InvalidRequest("lvm storage needs the name of a volume group.")
         for name in filter(None, (pool.volume_group, pool.thin_pool)):
-            commands.lvm.LVM_GROUP.argv(group=name)
+            commands.lvm.GROUP.argv(group=name)
         filesystems = filesystem.Filesystems(pool.executor)
         return cls(
             pool.executor,
@@ -124,7 +124,7 @@ class LVMStorage(storage.Storage):
             found = self._group.find(volume_id)
             self._volumes.refuse_mounted(volume_id)
             if found.active:
-                self._group.run(commands.lvm.LVM_DEACTIVATE, volume=self._volumes.name(volume_id))
+                self._group.run(commands.lvm.DEACTIVATE, volume=self._volumes.name(volume_id))
 
     def grow(self, volume_id: str, size: int) -> storage.Volume:
         storage_checks.check_id(volume_id)

@@ -39,14 +39,14 @@ class VolumeGroup:
 
         :raises NotFound: there is no such group.
         """
-        return lvm_report.group(self.run(commands.lvm.LVM_GROUP, group=self.name))
+        return lvm_report.group(self.run(commands.lvm.GROUP, group=self.name))
 
     def all(self) -> Volumes:
         """Return every logical volume of the group by name, also those that aren't ours.
 
         :raises NotFound: there is no such group.
         """
-        return lvm_report.logical_volumes(self.run(commands.lvm.LVM_LIST, group=self.name))
+        return lvm_report.logical_volumes(self.run(commands.lvm.LIST, group=self.name))
 
     def ours(self) -> tuple[Volumes, Volumes]:
         """Return our volumes and our snapshots by id, in whatever state."""
@@ -140,7 +140,7 @@ class VolumeGroup:
         """Change a tag of a volume, in one step; idempotent."""
         if old != new:
             self.run(
-                commands.lvm.LVM_RETAG,
+                commands.lvm.RETAG,
                 old=lvm_report.tag(key, old),
                 new=lvm_report.tag(key, new),
                 volume=f"{self.name}/cs-{volume_id}",
@@ -154,7 +154,7 @@ class VolumeGroup:
         end = time.monotonic() + _PATIENCE
         while True:
             try:
-                self.run(commands.lvm.LVM_REMOVE, lv=f"{self.name}/{name}")
+                self.run(commands.lvm.REMOVE, lv=f"{self.name}/{name}")
             except exceptions.NotFound:
                 return
             except exceptions.Busy:

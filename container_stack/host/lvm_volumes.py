@@ -93,10 +93,10 @@ class Volumes:
                 "pool": self.group.thin_pool,
                 "group": self.group.name,
             }
-            self._make(volume_id, commands.lvm.LVM_CREATE_THIN, **values)
+            self._make(volume_id, commands.lvm.CREATE_THIN, **values)
         else:
             values = {**tags, "size": rounded, "group": self.group.name}
-            self._make(volume_id, commands.lvm.LVM_CREATE, **values)
+            self._make(volume_id, commands.lvm.CREATE, **values)
         return rounded
 
     def copy(self, source: LogicalVolume, volume_id: str, size: int, tags: Tags) -> None:
@@ -109,14 +109,14 @@ class Volumes:
             rounded = self.group.rounded(size)
             self.group.check_space(rounded)
             origin = f"{self.group.name}/{source.name}"
-            self._make(volume_id, commands.lvm.LVM_CLONE_THIN, **tags, origin=origin)
+            self._make(volume_id, commands.lvm.CLONE_THIN, **tags, origin=origin)
             if rounded > source.size:
                 self.extend(volume_id, rounded)
             return
         self.make(volume_id, size, tags)
         self.activate(self.group.find(source.tags["volume"]))
         origin = f"/dev/{self.group.name}/{source.name}"
-        self._executor.run(commands.lvm.LVM_COPY, origin=origin, copy=self.group.device(volume_id))
+        self._executor.run(commands.lvm.COPY, origin=origin, copy=self.group.device(volume_id))
 
     def discard_partial(self, volume_id: str) -> bool:
         """Remove a half-made volume and return whether there was one."""
@@ -141,7 +141,7 @@ class Volumes:
     def activate(self, found: LogicalVolume) -> None:
         """Make a volume's device available, and those of its snapshots."""
         if not found.active:
-            self.group.run(commands.lvm.LVM_ACTIVATE, volume=f"{self.group.name}/{found.name}")
+            self.group.run(commands.lvm.ACTIVATE, volume=f"{self.group.name}/{found.name}")
 
     def set_state(self, volume_id: str, old: str, new: str) -> None:
         """Record what is under way with a volume."""
@@ -160,7 +160,7 @@ class Volumes:
 
     def extend(self, volume_id: str, size: int) -> None:
         """Make a volume larger; its file system isn't."""
-        self.group.run(commands.lvm.LVM_EXTEND, size=size, volume=self.name(volume_id))
+        self.group.run(commands.lvm.EXTEND, size=size, volume=self.name(volume_id))
 
     def reduce(self, volume_id: str, kind: str, size: int) -> None:
         """Make a volume's file system smaller, then the volume.
@@ -168,7 +168,7 @@ class Volumes:
         :raises PossibleDataLoss: what is stored doesn't fit; nothing was lost.
         """
         self.resizer.shrink(self.group.device(volume_id), kind, size)
-        self.group.run(commands.lvm.LVM_REDUCE, size=size, volume=self.name(volume_id))
+        self.group.run(commands.lvm.REDUCE, size=size, volume=self.name(volume_id))
 
     def snapshot(self, found: LogicalVolume, snapshot_id: str, created: str) -> storage.Snapshot:
         """Make a snapshot of a volume and return it.
@@ -183,11 +183,11 @@ class Volumes:
         tags = lvm_tags.of_new_snapshot(snapshot_id, volume_id, kind, created)
         values = {**tags, "name": f"css-{snapshot_id}", "origin": self.name(volume_id)}
         if found.pool:
-            self.group.run(commands.lvm.LVM_SNAPSHOT_THIN, **values)
+            self.group.run(commands.lvm.SNAPSHOT_THIN, **values)
         else:
             # Room for every block of the volume and for LVM's notes; LVM cuts off the excess.
             most = self.group.rounded(found.size + found.size // 32 + 16 * _MIB)
-            self.group.run(commands.lvm.LVM_SNAPSHOT, **values, size=most)
+            self.group.run(commands.lvm.SNAPSHOT, **values, size=most)
         return storage.Snapshot(snapshot_id, volume_id, found.size, lvm_tags.time(created))
 
     def restore(self, found: LogicalVolume, source: LogicalVolume) -> None:
@@ -227,13 +227,13 @@ class Volumes:
             self._await_merge(volume_id)
         elif snapshot_id in self.group.ours()[1]:
             name = f"{self.group.name}/css-{snapshot_id}"
-            self.group.run(commands.lvm.LVM_MERGE, snapshot=name)
+            self.group.run(commands.lvm.MERGE, snapshot=name)
         # Nobody has written to the volume since: what is taken now is what was merged.
         self.snapshot(self.group.find(volume_id), snapshot_id, created)
 
     def _await_merge(self, volume_id: str) -> None:
         end = time.monotonic() + _MERGE_PATIENCE
-        self.group.run(commands.lvm.LVM_RESUME_MERGE, volume=self.name(volume_id))
+        self.group.run(commands.lvm.RESUME_MERGE, volume=self.name(volume_id))
         while self.group.find(volume_id).merging:
             if time.monotonic() > end:
                 raise exceptions.Busy(f"{volume_id} is being restored; try again later.")

@@ -23,12 +23,13 @@ def write(request: brick_wire.Request, portal: str) -> None:
     :raises HostNotReady: open-iscsi keeps its records elsewhere.
     """
     whole = max(1, int(request.timeout))
-    several = request.multipath and len(request.portals) > 1
     values = {
         # Once: the other portals have their turn, too.
         "node.session.initial_login_retry_max": "1",
         "node.conn[0].timeo.login_timeout": str(request.login),
-        "node.session.timeo.replacement_timeout": str(min(FAIL_OVER, whole) if several else whole),
+        "node.session.timeo.replacement_timeout": str(
+            min(FAIL_OVER, whole) if request.several else whole
+        ),
         "node.session.scan": "manual",
     }
     if request.secret:

@@ -73,6 +73,11 @@ class Request:
             raise exceptions.InvalidRequest(f"A timeout of {self.timeout} s isn't within an hour.")
 
     @property
+    def several(self) -> bool:
+        """Whether several paths lead to the volume."""
+        return self.multipath and len(self.portals) > 1
+
+    @property
     def deadline(self) -> float:
         """Seconds after which it is given up."""
         return self.timeout + self.host

@@ -9,7 +9,8 @@ when nobody is any more.
   directory or a mapping in one of the mounts.
 - One of another mount namespace, such as a container, is in the way when the same tree is mounted
   there and doesn't go with ours, as what follows it does (mount_namespaces(7)). It gets a moment:
-  a container that is just being started has all mounts of the host, until it leaves them.
+  a container that is just being started has all mounts of the host where the host has them, until
+  it leaves them.
 
 It ends with 0 when nothing is left, with 1 and the rest on standard error when its time is over.
 What is left is then still mounted, so that the next run finds it.
@@ -27,8 +28,9 @@ from collections.abc import Iterator
 
 #: Seconds that it tries; in the second half servers that hang aren't waited for.
 PATIENCE = 4.0
-#: Seconds that another mount namespace may have what is to go.
-MOMENT = 0.3
+#: Seconds that another mount namespace may have what is to go, and may have it where we do: on a
+#: busy host containers take that long to leave the mounts they were started with.
+MOMENT, COPY_MOMENT = 0.3, 2.0
 #: Of umount2(2).
 _FORCE, _NOFOLLOW = 1, 8
 
@@ -79,8 +81,8 @@ def end(tree: str, patience: float = PATIENCE) -> list[str]:
     while True:
         mounts = below(tree)
         users = _users(mounts) if mounts else {}
-        for process, space in users.items():
-            if not space or time.monotonic() - since.setdefault(space, time.monotonic()) > MOMENT:
+        for process, (space, moment) in users.items():
+            if time.monotonic() - since.setdefault(space, time.monotonic()) >= moment:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process, signal.SIGKILL)
         if not users:
@@ -157,14 +159,14 @@ def _remove(tree: str, path: str) -> None:
         os.rmdir(name, dir_fd=directory)
 
 
-def _users(mounts: list[Mount]) -> dict[int, str]:
-    """Return the processes that are in the way, with their mount namespace if it isn't ours."""
+def _users(mounts: list[Mount]) -> dict[int, tuple[str, float]]:
+    """Return the processes that are in the way, each with its mount namespace and its moment."""
     here = os.readlink("/proc/self/ns/mnt")
     paths = tuple(f"{mount.path}/" for mount in mounts)
     devices: dict[str, list[Mount]] = {}
     for mount in mounts:
         devices.setdefault(mount.device, []).append(mount)
-    spaces: dict[str, bool] = {}
+    moments: dict[str, float | None] = {}
     found = {}
     for process in _processes():
         try:
@@ -172,18 +174,27 @@ def _users(mounts: list[Mount]) -> dict[int, str]:
         except OSError:
             continue  # it has ended
         if space == here:
-            space, used = "", any(f"{each}/".startswith(paths) for each in _files(process))
+            used = any(f"{each}/".startswith(paths) for each in _files(process))
+            moment = 0.0 if used else None
         else:
-            if space not in spaces:
-                spaces[space] = any(
-                    each.outlives(mount)
-                    for each in table(process)
-                    for mount in devices.get(each.device, ())
-                )
-            used = spaces[space]
-        if used:
-            found[int(process)] = space
+            if space not in moments:
+                moments[space] = _moment(table(process), devices)
+            moment = moments[space]
+        if moment is not None:
+            found[int(process)] = (space, moment)
     return found
+
+
+def _moment(there: list[Mount], devices: dict[str, list[Mount]]) -> float | None:
+    """Return for how long a mount namespace may have what it has; None: it isn't in the way."""
+    moment = None
+    for each in there:
+        ours = devices.get(each.device, [])
+        if any(each.outlives(mount) for mount in ours):
+            if all(each.path != mount.path for mount in ours):
+                return MOMENT
+            moment = COPY_MOMENT
+    return moment
 
 
 def _processes() -> Iterator[str]:

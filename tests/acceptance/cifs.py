@@ -79,10 +79,10 @@ class Cifs:
         return listed.access_key
 
     @contextlib.contextmanager
-    def network(self, client: rest.Client | None = None, *subnets: str) -> Iterator[str]:
+    def network(self, client: rest.Client | None = None) -> Iterator[str]:
         """Make a share network, and delete it with its servers and the shares left by failures."""
         client = client or self.client
-        network = client.create_network("harbour", *subnets)
+        network = client.create_network("harbour")
         yield network
         for share in client.shares(network):
             client.reset("shares", share)

@@ -94,39 +94,10 @@ class Client:
 
     # Networks and servers --------------------------------------------------------------------
 
-    def create_network(self, name: str, *subnets: str) -> str:
-        """Make a share network with its default subnet, or with these, and return its id.
-
-        :param subnets: such as 192.0.2.0/24, for a plug-in that has them all.
-        """
-        first = on_subnet(subnets[0]) if subnets else {}
-        body = {"share_network": {"name": name, **first}}
-        made = str(self.call("POST", "share-networks", body)["share_network"]["id"])
-        for each in subnets[1:]:
-            self.add_subnet(made, each)
-        return made
-
-    def subnet_fits(self, network: str, subnet: str) -> bool:
-        """Tell whether all servers of a share network can be on one more subnet."""
-
-        def probe() -> tuple[bool] | None:
-            check = {"share_network_subnet_create_check": on_subnet(subnet)}
-            said = self.call("POST", f"share-networks/{network}/action", check)["compatible"]
-            return None if said is None else (said,)
-
-        return self.wait(f"the check of {subnet}", probe)[0]
-
-    def add_subnet(self, network: str, subnet: str) -> None:
-        """Have a share network, and all its servers, on one more subnet."""
-        assert self.subnet_fits(network, subnet)
-        body = {"share-network-subnet": on_subnet(subnet)}
-        self.call("POST", f"share-networks/{network}/subnets", body)
-
-        def probe() -> bool:
-            found = self.call("GET", f"share-networks/{network}")["share_network"]
-            return bool(found["status"] == "active")
-
-        self.wait(f"subnet {subnet}", probe)
+    def create_network(self, name: str) -> str:
+        """Make a share network with its default subnet and return its id."""
+        body = {"share_network": {"name": name}}
+        return str(self.call("POST", "share-networks", body)["share_network"]["id"])
 
     def delete_network(self, network: str) -> None:
         """Delete a share network; its servers go with it."""
@@ -214,11 +185,6 @@ class Client:
         found = self.call("GET", f"shares/{share}/export_locations")["export_locations"]
         return [location["path"] for location in found]
 
-    def locations(self, share: str) -> list[tuple[str, bool]]:
-        """Return the paths under which a share is exported, and which are preferred."""
-        found = self.call("GET", f"shares/{share}/export_locations")["export_locations"]
-        return [(location["path"], location["preferred"]) for location in found]
-
     def extend(self, share: str, size: int) -> resources.Share:
         """Let a share grow to ``size`` GiB and return it when it is done."""
         self._act(share, extend={"new_size": size})
@@ -302,9 +268,3 @@ class Client:
                 return None
             raise
         return found
-
-
-def on_subnet(cidr: str) -> dict[str, str]:
-    """Return how a request names a subnet of :mod:`subnet_plugin`."""
-    name = cidr.translate(str.maketrans("/:", "_-"))
-    return {"neutron_net_id": "cstest", "neutron_subnet_id": name}

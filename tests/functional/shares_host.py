@@ -42,6 +42,12 @@ class Host:
         self._executors.append(privilege.make_executor(self.state_dir))
         return self._executors[-1]
 
+    def started(self) -> service.ShareService:
+        """Return a service as after its start."""
+        made = self.service()
+        made.recover()
+        return made
+
     def service(
         self, engine: containers.Engine | None = None, run: executor.Executor | None = None
     ) -> service.ShareService:
@@ -122,3 +128,29 @@ def host(tmp_path: Path, samba_image: str) -> Iterator[Host]:
 
 
 samba_image = share_server.samba_image
+
+
+@pytest.fixture
+def shares(host: Host) -> service.ShareService:
+    """The service of a host."""
+    return host.started()
+
+
+@pytest.fixture(scope="module")
+def lasting_host(tmp_path_factory: pytest.TempPathFactory, samba_image: str) -> Iterator[Host]:
+    """A host for all tests of a module, which call it ``host``."""
+    directory, net = tmp_path_factory.mktemp("shares"), f"10.252.{100 + os.getpid() % 100}"
+    with contextlib.closing(Host(directory, samba_image, net)) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def lasting_shares(host: Host) -> service.ShareService:
+    """Its service."""
+    return host.started()
+
+
+@pytest.fixture(scope="module")
+def lasting_server(host: Host, shares: service.ShareService) -> model.Server:
+    """A share server on it."""
+    return shares.create_server(host.spec())

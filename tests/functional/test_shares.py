@@ -18,15 +18,9 @@ from .smb_client import Client
 
 host = shares_host.host
 samba_image = shares_host.samba_image
+shares = shares_host.shares
 
 ALICE = cifs.Rule("user", "alice")
-
-
-@pytest.fixture
-def shares(host: shares_host.Host) -> service.ShareService:
-    made = host.service()
-    made.recover()
-    return made
 
 
 @pytest.fixture

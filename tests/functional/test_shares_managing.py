@@ -4,7 +4,6 @@
 import contextlib
 import dataclasses
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,30 +15,13 @@ from container_stack.shares import cifs, model, service
 from . import shares_host
 from .smb_client import Client
 
+host = shares_host.lasting_host
 samba_image = shares_host.samba_image
+server = shares_host.lasting_server
+shares = shares_host.lasting_shares
 
 MIB = 1024**2
 ALICE = cifs.Rule("user", "alice")
-
-
-@pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory, samba_image: str) -> Iterator[shares_host.Host]:
-    directory = tmp_path_factory.mktemp("managing")
-    net = f"10.253.{100 + os.getpid() % 100}"
-    with contextlib.closing(shares_host.Host(directory, samba_image, net)) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def shares(host: shares_host.Host) -> service.ShareService:
-    made = host.service()
-    made.recover()
-    return made
-
-
-@pytest.fixture(scope="module")
-def server(host: shares_host.Host, shares: service.ShareService) -> model.Server:
-    return shares.create_server(host.spec())
 
 
 @pytest.fixture(params=["btrfs", "ext4"])

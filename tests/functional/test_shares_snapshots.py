@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Snapshots of shares with a real client, and what must be true when something goes wrong."""
 
-import contextlib
 import dataclasses
-import os
 import threading
 from collections.abc import Iterator
 
@@ -16,29 +14,12 @@ from container_stack.shares import cifs, model, protocol, service
 from . import shares_host
 from .smb_client import Client, smbclient
 
+host = shares_host.lasting_host
 samba_image = shares_host.samba_image
+server = shares_host.lasting_server
+shares = shares_host.lasting_shares
 
 ALICE = cifs.Rule("user", "alice")
-
-
-@pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory, samba_image: str) -> Iterator[shares_host.Host]:
-    directory = tmp_path_factory.mktemp("snapshots")
-    net = f"10.252.{100 + os.getpid() % 100}"
-    with contextlib.closing(shares_host.Host(directory, samba_image, net)) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def shares(host: shares_host.Host) -> service.ShareService:
-    made = host.service()
-    made.recover()
-    return made
-
-
-@pytest.fixture(scope="module")
-def server(host: shares_host.Host, shares: service.ShareService) -> model.Server:
-    return shares.create_server(host.spec())
 
 
 @pytest.fixture

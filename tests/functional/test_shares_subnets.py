@@ -11,7 +11,7 @@ import pytest
 
 from container_stack import exceptions
 from container_stack.host import containers
-from container_stack.shares import cifs, model, service
+from container_stack.shares import cifs, model
 from container_stack.testing import kill_steps
 
 from . import segments, shares_host
@@ -19,15 +19,9 @@ from .smb_client import Client
 
 host = shares_host.host
 samba_image = shares_host.samba_image
+shares = shares_host.shares
 
 ALICE = cifs.Rule("user", "alice")
-
-
-@pytest.fixture
-def shares(host: shares_host.Host) -> service.ShareService:
-    made = host.service()
-    made.recover()
-    return made
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from functional import test_sudo
 
 from container_stack import exceptions
 from container_stack.host import attach, attach_brick, brick_helper
-from container_stack.rootwrap import brick_session, brick_wire
+from container_stack.rootwrap import brick_record, brick_session, brick_wire
 from container_stack.testing import attach_contract, attach_portals, attach_world
 
 from . import brick_account, lio_world
@@ -136,6 +136,17 @@ class TestMultipath(attach_portals.PortalContract):
     """What several paths are for."""
 
     test_growth = attach_contract.AttachContract.test_attached_volume_grows
+
+    def test_a_portal_may_return_after_the_kernel_gave_its_path_up(self, world: TgtWorld) -> None:
+        target = world.make("one", 8 * MIB)
+        with world.attacher().attach(target) as device:
+            for number in (0, 1):
+                world.lose_portal(target, number)
+            again = threading.Timer(brick_record.FAIL_OVER + 4.0, world.regain_portal, (target, 0))
+            again.start()
+            device.write(0, b"after all")
+            again.join()
+            assert device.read(0, 9) == b"after all"
 
     @pytest.fixture
     def world(self, initiator: None, tmp_path: Path) -> Iterator[TgtWorld]:

@@ -87,7 +87,7 @@ def test_labels_survive(labels: dict[str, str]) -> None:
 )
 def test_every_tag_that_we_make_is_admitted_by_the_filters(owner: str) -> None:
     tags = lvm_tags.of_new_volume("one", owner, {"a": owner}, "xfs")
-    commands.lvm.LVM_CREATE.argv(name="cs-one", size=1, group="group", **tags)
+    commands.lvm.CREATE.argv(name="cs-one", size=1, group="group", **tags)
 
 
 def test_labels_too_long_for_lvm_are_refused() -> None:

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """File systems: making, mounting, resizing and freezing them."""
 
-import dataclasses
 import re
 
 from container_stack.rootwrap.commands.kinds import KINDS
@@ -110,11 +109,7 @@ WIPE = Command("wipe", "wipefs --quiet --all {device:device}")
 
 # Only a driver that has EBS may touch it.
 _EBS = {
-    command.name: dataclasses.replace(
-        command,
-        name=f"{command.name}_ebs",
-        template=command.template.replace("{device:device}", "{device:ebs}"),
-    )
+    command.name: command.variant("device", "ebs")
     for command in (
         *(MAKE_XFS, MAKE_EXT4, MOUNT_VOLUME_XFS, MOUNT_VOLUME_EXT4, CHECK_EXT4, GROW_EXT4),
         *(PROBE, WIPE),
@@ -125,11 +120,7 @@ EBS = (PROBE, WIPE, *_EBS.values())
 
 # Volumes of the compute service, where container-stack-disk has connected them.
 DISK = {
-    command.name: dataclasses.replace(
-        command,
-        name=f"{command.name}_disk",
-        template=command.template.replace("{device:device}", "{device:disk}"),
-    )
+    command.name: command.variant("device", "disk")
     for command in (
         *(MAKE_XFS, MAKE_EXT4, MOUNT_VOLUME_XFS, MOUNT_VOLUME_EXT4, MOUNT_VOLUME_BTRFS),
         *(GROW_EXT4, PROBE),

@@ -15,20 +15,20 @@ _SNAPSHOT_TAGS = (
 )
 _REPORT = "--reportformat json --units b --nosuffix --options"
 
-LVM_GROUP = Command("lvm_group", f"vgs {_REPORT} vg_size,vg_free,vg_extent_size {{group:group}}")
-LVM_LIST = Command(
+GROUP = Command("lvm_group", f"vgs {_REPORT} vg_size,vg_free,vg_extent_size {{group:group}}")
+LIST = Command(
     "lvm_list",
     f"lvs {_REPORT} lv_name,lv_size,lv_tags,lv_active,lv_merging,origin,pool_lv,data_percent"
     " {group:group}",
 )
-LVM_CREATE = Command(
+CREATE = Command(
     "lvm_create",
     f"{_NEW} --size {{size:size}}b --name {{name:volume_name}} {_TAGS} {{group:group}}",
     60,
     long=True,
     idempotent=False,
 )
-LVM_CREATE_THIN = Command(
+CREATE_THIN = Command(
     "lvm_create_thin",
     f"{_NEW} --virtualsize {{size:size}}b --thinpool {{pool:group}} --name {{name:volume_name}}"
     f" {_TAGS} {{group:group}}",
@@ -36,7 +36,7 @@ LVM_CREATE_THIN = Command(
     long=True,
     idempotent=False,
 )
-LVM_SNAPSHOT = Command(
+SNAPSHOT = Command(
     "lvm_snapshot",
     "lvcreate --yes --snapshot --size {size:size}b --name {name:snapshot_name}"
     f" {_SNAPSHOT_TAGS} {{origin:volume}}",
@@ -44,7 +44,7 @@ LVM_SNAPSHOT = Command(
     long=True,
     idempotent=False,
 )
-LVM_SNAPSHOT_THIN = Command(
+SNAPSHOT_THIN = Command(
     "lvm_snapshot_thin",
     "lvcreate --yes --snapshot --setactivationskip n --name {name:snapshot_name}"
     f" {_SNAPSHOT_TAGS} {{origin:volume}}",
@@ -52,7 +52,7 @@ LVM_SNAPSHOT_THIN = Command(
     long=True,
     idempotent=False,
 )
-LVM_CLONE_THIN = Command(
+CLONE_THIN = Command(
     "lvm_clone_thin",
     "lvcreate --yes --snapshot --setactivationskip n --name {name:volume_name}"
     f" {_TAGS} {{origin:snapshot}}",
@@ -61,43 +61,43 @@ LVM_CLONE_THIN = Command(
     idempotent=False,
 )
 # A thick snapshot can't be the origin of another: its content is copied, device to device.
-LVM_COPY = Command("lvm_copy", "cp {origin:snapshot_device} {copy:volume_device}", 7200, long=True)
-LVM_EXTEND = Command(
+COPY = Command("lvm_copy", "cp {origin:snapshot_device} {copy:volume_device}", 7200, long=True)
+EXTEND = Command(
     "lvm_extend", "lvextend --size {size:size}b {volume:volume}", 60, long=True, idempotent=False
 )
-LVM_REDUCE = Command(
+REDUCE = Command(
     "lvm_reduce",
     "lvreduce --yes --force --size {size:size}b {volume:volume}",
     60,
     long=True,
     idempotent=False,
 )
-LVM_MERGE = Command(
+MERGE = Command(
     "lvm_merge", "lvconvert --yes --merge {snapshot:snapshot}", 7200, long=True, idempotent=False
 )
-LVM_RESUME_MERGE = Command("lvm_resume_merge", "lvchange --poll y {volume:volume}", long=True)
-LVM_RETAG = Command(
+RESUME_MERGE = Command("lvm_resume_merge", "lvchange --poll y {volume:volume}", long=True)
+RETAG = Command(
     "lvm_retag", "lvchange --yes --deltag {old:tag} --addtag {new:tag} {volume:volume}", long=True
 )
-LVM_ACTIVATE = Command("lvm_activate", "lvchange --activate y {volume:volume}", long=True)
-LVM_DEACTIVATE = Command("lvm_deactivate", "lvchange --activate n {volume:volume}", long=True)
-LVM_REMOVE = Command("lvm_remove", "lvremove --yes {lv:volume_or_snapshot}", 60, long=True)
+ACTIVATE = Command("lvm_activate", "lvchange --activate y {volume:volume}", long=True)
+DEACTIVATE = Command("lvm_deactivate", "lvchange --activate n {volume:volume}", long=True)
+REMOVE = Command("lvm_remove", "lvremove --yes {lv:volume_or_snapshot}", 60, long=True)
 
 ALL = (
-    LVM_GROUP,
-    LVM_LIST,
-    LVM_CREATE,
-    LVM_CREATE_THIN,
-    LVM_SNAPSHOT,
-    LVM_SNAPSHOT_THIN,
-    LVM_CLONE_THIN,
-    LVM_COPY,
-    LVM_EXTEND,
-    LVM_REDUCE,
-    LVM_MERGE,
-    LVM_RESUME_MERGE,
-    LVM_RETAG,
-    LVM_ACTIVATE,
-    LVM_DEACTIVATE,
-    LVM_REMOVE,
+    GROUP,
+    LIST,
+    CREATE,
+    CREATE_THIN,
+    SNAPSHOT,
+    SNAPSHOT_THIN,
+    CLONE_THIN,
+    COPY,
+    EXTEND,
+    REDUCE,
+    MERGE,
+    RESUME_MERGE,
+    RETAG,
+    ACTIVATE,
+    DEACTIVATE,
+    REMOVE,
 )

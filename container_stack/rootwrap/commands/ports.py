@@ -1,21 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Interfaces of servers, whose outer ends have the names that Neutron's agents look for."""
 
-import dataclasses
 import re
 
 from container_stack.rootwrap.commands import networks
 from container_stack.rootwrap.commands.kinds import KINDS
 from container_stack.rootwrap.commands.template import Command
 
-# Interfaces of servers, whose outer ends have the names that Neutron's agents look for. What is
-# done within the container is the same.
+# What is done within the container is the same as on other networks.
 _TAPS = {
-    command.name: dataclasses.replace(
-        command,
-        name=f"{command.name}_tap",
-        template=command.template.replace("{host:plug}", "{host:tap}"),
-    )
+    command.name: command.variant("host", "tap")
     for command in (
         networks.PLUG_ADD,
         networks.PLUG_DELETE,

@@ -42,6 +42,11 @@ class Command:
     own: bool = False
     inside: bool = False
 
+    def variant(self, field: str, kind: str) -> "Command":
+        """Return the same command for another kind of thing, after which it is called, too."""
+        template = re.sub(rf"{{{field}:[a-z0-9_]+}}", f"{{{field}:{kind}}}", self.template)
+        return dataclasses.replace(self, name=f"{self.name}_{kind}", template=template)
+
     def argv(self, state_dir: str = STATE_DIR, /, **values: str | int) -> tuple[str, ...]:
         """Return the command line for these values.
 

@@ -138,7 +138,7 @@ def test_who_only_passes_by_is_not_killed(host: Host, tree: Path) -> None:
     names = [str(tree / name) for name in ("volume", "second volume")]
     passing = host.start(*unshare, "sh", "-c", leave, *names)
     time.sleep(0.3)
-    code = "from container_stack.rootwrap import fence; fence.MOMENT = 30.0"
+    code = "from container_stack.rootwrap import fence; fence.COPY_MOMENT = 30.0"
     host.run(sys.executable, "-c", f"{code}; assert not fence.end({str(tree)!r}, 60.0)")
     assert host.mounted() == []
     assert passing.poll() is None
