@@ -17,8 +17,9 @@
 #
 # Without SECTION all of them; --fast: without guest, demo, acceptance and benchmarks. What doesn't
 # disturb each other runs side by side; after the first failure nothing more is started, unless told
-# to keep going. Reports in JUnit's format go to $CONTAINER_STACK_WORK/reports. It ends with a
-# table, and fails if anything is left behind.
+# to keep going. Reports in JUnit's format go to $CONTAINER_STACK_WORK/reports. Up to five tests of a
+# section that fail beside all others are repeated once. They are named at the end, since they want
+# a look. It ends with a table, and fails if anything is left behind.
 
 # shellcheck source=lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -84,16 +85,21 @@ run_pytest() {
     fi
     # No test takes 20 minutes: one that waits in vain fails, and the others still run.
     # A run is the same every time; who calls pytest himself tries other examples of hypothesis's.
-    local options=(-q -p no:cacheprovider --hypothesis-profile=ci --timeout=1200 --durations=5 --junitxml="$WORK/reports/$1.xml")
-    if [ -n "${WRAPPER:-}" ]; then
-        "$WRAPPER" "$VENV/bin/pytest" "${options[@]}" "${@:2}"
-        return
-    fi
+    local options=(-q -o cache_dir="$WORK/pytest/$1" --hypothesis-profile=ci --timeout=1200 --durations=5)
     # One for each lane: tests look at what is in it, and change the modes of what is above theirs.
-    local directory=$RUN/${1:0:1}
-    install -d -m 1777 "$directory"
+    local directory=$RUN/${1:0:1} status=0 failed=$WORK/pytest/$1/v/cache/lastfailed
+    local wrapper=(env TMPDIR="$directory" "$VENV/bin/pytest" --basetemp="$directory/t")
     # Short: containerd takes paths of sockets up to 104 characters.
-    TMPDIR=$directory "$VENV/bin/pytest" "${options[@]}" --basetemp="$directory/t" "${@:2}"
+    install -d -m 1777 "$directory"
+    [ -z "${WRAPPER:-}" ] || wrapper=("$WRAPPER" "$VENV/bin/pytest")
+    "${wrapper[@]}" "${options[@]}" --cache-clear --junitxml="$WORK/reports/$1.xml" "${@:2}" || status=$?
+    if [ "$status" -eq 1 ] && [ "$(grep -c '": true' "$failed")" -le 5 ]; then
+        sed -n 's/^ *"\(.*\)": true,\?$/\1/p' "$failed" >"$RUN/repeated.$1"
+        say "--- $1: once more ---"
+        "${wrapper[@]}" "${options[@]}" --last-failed --last-failed-no-failures=none \
+            --junitxml="$WORK/reports/$1-repeated.xml" "${@:2}" && status=0
+    fi
+    return "$status"
 }
 
 # check NAME COMMAND ARG...: one line with its time; its output only if it fails.
@@ -239,4 +245,8 @@ for section in "${ALL[@]}"; do
         printf '    %-11s %s\n' "$section" "$(cat "$RUN/result.$section" 2>/dev/null || echo not run)"
     fi
 done
+if compgen -G "$RUN/repeated.*" >/dev/null; then
+    say "failed once and were repeated:"
+    sed 's/^/    /' "$RUN"/repeated.*
+fi
 exit "$failed"
