@@ -221,12 +221,14 @@ class LoopStorage(storage.Storage):
             self._space.reserve(files.volumes, volume_id, restoring, more)
             image = files.image(volume_id)
             try:
-                sparse.copy(files.snapshot_image(snapshot_id), image + ".new")
+                shared = sparse.copy(files.snapshot_image(snapshot_id), image + ".new")
+                copied = {**restoring, "shared": sparse.occupied(image + ".new") if shared else 0}
+                files.volumes.write(volume_id, copied)
             except BaseException:
-                files.write_ready(volume_id, record)
+                files.finish(volume_id, restoring)
                 raise
             os.rename(image + ".new", image)
-            record = files.finish(volume_id, restoring)
+            record = files.finish(volume_id, copied)
         LOG.info("Restored volume %(id)s from %(from)s", {"id": volume_id, "from": snapshot_id})
         return loop_records.as_volume(volume_id, record)
 

@@ -80,7 +80,7 @@ class LoopFiles:
         sparse.remove(image + ".new")
         if record["state"] == loop_records.RESTORING:
             # A rename, so the content is the old or the new as a whole, and so is the size.
-            record = {**record, "size": os.stat(image).st_size, "shared": sparse.occupied(image)}
+            record = {**record, "size": os.stat(image).st_size}
         elif record["state"] == loop_records.RESIZING:
             device = self.devices.attach(image)
             self._filesystems.release(device)

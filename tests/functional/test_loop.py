@@ -2,6 +2,7 @@
 """What is special about storage in sparse files; the rest is in the contract."""
 
 import contextlib
+import json
 import os
 import subprocess
 import time
@@ -56,6 +57,27 @@ def test_others_of_the_host_can_not_read_volumes(world: storage_world.World, sta
 def test_volume_occupies_what_was_written(world: storage_world.World) -> None:
     world.storage.create("one", 900 * MIB, owner="me")
     assert world.storage.usage("one") < 100 * MIB
+
+
+def test_restored_volume_shares_what_its_copy_did(world: storage_world.World, state: Path) -> None:
+    world.storage.create("one", 300 * MIB, owner="me")
+    world.storage.snapshot("one", "then")
+    world.storage.restore("then")
+    shared = json.loads((state / "volumes" / "one.json").read_text())["shared"]
+    assert bool(shared) is world.storage.capabilities.cheap_snapshots
+
+
+def test_restore_that_was_killed_while_it_copied_shares_nothing(
+    world: storage_world.World, state: Path
+) -> None:
+    world.storage.create("one", 300 * MIB, owner="me")
+    file = state / "volumes" / "one.json"
+    made = json.loads(file.read_text())
+    file.write_text(json.dumps({**made, "state": "restoring"}))
+    (state / "volumes" / "one.img.new").write_bytes(b"begun")
+    world.again().recover()
+    assert json.loads(file.read_text()) == made
+    assert not (state / "volumes" / "one.img.new").exists()
 
 
 def test_limit_holds_when_many_create_at_once(world: storage_world.World) -> None:
