@@ -3,7 +3,8 @@
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 from typing import Any
 
@@ -21,9 +22,10 @@ TRANSITIONS = {
     model.State.STOPPED: event.EVENT_LIFECYCLE_STOPPED,
     None: event.EVENT_LIFECYCLE_STOPPED,
 }
-#: Seconds after our own work until Nova surely has written down that it is done. Before, it
-#: ignores events, and so that a server which was just started has ended already.
-SETTLED = 1.0
+#: Seconds after our own work, and after the time before, at which Nova is told that a server has
+#: ended. Until it has written down that the work is done it ignores events; a busy cloud takes its
+#: time for that.
+SETTLED = (1.0, 9.0)
 
 
 class Lifecycle:
@@ -39,12 +41,17 @@ class Lifecycle:
         self._guard = threading.Lock()
         self._doing: dict[str, int] = {}
         self._ended: set[str] = set()
-        # Nova's own look at a server takes several calls to its conductor.
-        self._workers = futures.ThreadPoolExecutor(4, thread_name_prefix="lifecycle")
+        #: When our last work with servers has ended, by the monotonic clock, for those just done.
+        self._done: dict[str, float] = {}
+        # Nova's own look at a server takes several calls to its conductor; and who starts mustn't
+        # keep waiting who ends.
+        self._tellers = futures.ThreadPoolExecutor(4, thread_name_prefix="lifecycle")
+        self._pluggers = futures.ThreadPoolExecutor(4, thread_name_prefix="plugging")
 
     def close(self) -> None:
         """Tell nothing more."""
-        self._workers.shutdown(wait=False, cancel_futures=True)
+        for each in (self._tellers, self._pluggers):
+            each.shutdown(wait=False, cancel_futures=True)
 
     @contextlib.contextmanager
     def ours(self, server_id: str) -> Iterator[None]:
@@ -59,35 +66,61 @@ class Lifecycle:
                 last = not self._doing[server_id]
                 if last:
                     del self._doing[server_id]
+                    self._note_done(server_id)
                 ended = last and server_id in self._ended
-                self._ended.discard(server_id)
+                if ended:
+                    self._ended.remove(server_id)
             if ended:
-                later = threading.Timer(
-                    SETTLED, self._submit, (self._tell, server_id, model.State.STOPPED)
-                )
-                later.daemon = True
-                later.start()
+                self._remind(server_id, SETTLED)
 
     def changed(self, change: model.Change) -> None:
         """Pass one change on, without waiting for what comes of it."""
+        stopped = change.state is model.State.STOPPED
         with self._guard:
             if change.server_id in self._doing:
-                if change.state is model.State.STOPPED:
-                    self._ended.add(change.server_id)
-                elif change.state is model.State.RUNNING:
-                    self._ended.discard(change.server_id)
+                # Of one that is there no more Nova knows.
+                (self._ended.add if stopped else self._ended.discard)(change.server_id)
                 return
-        self._submit(self._tell, change.server_id, change.state)
+            just_done = change.server_id in self._done and not self._is_settled(change.server_id)
+        if change.state is model.State.RUNNING:
+            self._submit(self._pluggers, self._plug, change.server_id)
+        else:
+            self._submit(self._tellers, self._tell, change.server_id, change.state)
+        if stopped and just_done:
+            self._remind(change.server_id, SETTLED)
 
-    def _submit(self, work: Callable[..., None], *args: object) -> None:
-        # Not after the end.
-        with contextlib.suppress(RuntimeError):
-            self._workers.submit(work, *args)
+    def _note_done(self, server_id: str) -> None:
+        self._done = {each: at for each, at in self._done.items() if not self._is_settled(each)}
+        self._done[server_id] = time.monotonic()
 
-    def _tell(self, server_id: str, state: model.State | None) -> None:
+    def _is_settled(self, server_id: str) -> bool:
+        return time.monotonic() - self._done[server_id] > sum(SETTLED)
+
+    def _remind(self, server_id: str, pauses: Sequence[float]) -> None:
+        """Tell later that a server has ended; of one that runs again Nova doesn't believe it."""
+        later = threading.Timer(pauses[0], self._again, (server_id, pauses[1:]))
+        later.daemon = True
+        later.start()
+
+    def _again(self, server_id: str, pauses: Sequence[float]) -> None:
+        with self._guard:
+            if server_id in self._doing:
+                self._ended.add(server_id)
+                return
+        if self._submit(self._tellers, self._tell, server_id, model.State.STOPPED) and pauses:
+            self._remind(server_id, pauses)
+
+    def _submit(self, workers: futures.Executor, work: Callable[..., None], *args: object) -> bool:
         try:
-            if state is model.State.RUNNING:
-                self._plug_again(server_id)
+            workers.submit(work, *args)
+        except RuntimeError:
+            # It is closed.
+            return False
+        return True
+
+    def _plug(self, server_id: str) -> None:
+        try:
+            self._plug_again(server_id)
         except model.ServerNotFound:
             return
         except exceptions.ContainerStackError as exc:
@@ -95,6 +128,9 @@ class Lifecycle:
                 "Server %(id)s has started, and has no network: %(why)s",
                 {"id": server_id, "why": exc},
             )
+        self._submit(self._tellers, self._tell, server_id, model.State.RUNNING)
+
+    def _tell(self, server_id: str, state: model.State | None) -> None:
         try:
             self._emit(event.LifecycleEvent(server_id, TRANSITIONS[state]))
         except Exception:
