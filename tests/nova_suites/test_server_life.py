@@ -16,6 +16,7 @@ from typing import Any
 
 from nova.tests import fixtures as nova_fixtures
 from nova.tests.functional import integrated_helpers
+from nova.tests.functional.api import client
 
 from container_stack.host import containers
 from container_stack.servers import spec
@@ -86,7 +87,7 @@ class ServersTest(DockerTest, integrated_helpers._IntegratedTestBase):  # type: 
 
     def flavor(self, name: str, **values: int) -> str:
         known = {each["name"]: each["id"] for each in self.api.get_flavors()}
-        return str(known.get(name) or self._create_flavor(name=name, ephemeral=0, **values))
+        return str(known.get(name) or self._create_flavor(name=name, **{"ephemeral": 0, **values}))
 
     def act(self, server: Any, action: str, values: Any = None, state: str = "ACTIVE") -> Any:
         answer = self.api.post_server_action(server["id"], {action: values})
@@ -222,6 +223,8 @@ class TestServerTrouble(ServersTest):
         self._is_known_after_a_restart(server)
         self._user_data_is_judged()
         self._delete_server(server)
+        self._a_flavors_other_disks_are_counted_and_kept()
+        self._no_server_is_booted_from_a_volume()
         assert self.world.everything() == []
 
     def _has_a_serial_console(self, server: Any) -> None:
@@ -275,6 +278,34 @@ class TestServerTrouble(ServersTest):
 
     def _status(self, server: Any) -> str:
         return str(self.api.get_server(server["id"])["status"])
+
+    def _a_flavors_other_disks_are_counted_and_kept(self) -> None:
+        flavor = self.flavor("disks", memory_mb=64, vcpu=1, disk=1, ephemeral=2, swap=64)
+        server = self.boot(flavorRef=flavor, networks="none")
+        host = self._get_provider_uuid_by_host(self.compute.host)
+        assert self._get_provider_usages(host)["DISK_GB"] == 4
+        assert self.run_in(server, "ls", "/volumes") == "sdb"
+        self.run_in(server, "sh", "-c", "echo mine >/volumes/sdb/file")
+        assert int(self.run_in(server, "df", "-m", "/volumes/sdb").split()[-5]) > 1800
+        # In this frame the API hears what compute says.
+        with contextlib.suppress(client.OpenStackApiException):
+            self.act(server, "resize", {"flavorRef": self.small})
+        first, *_ = self.api.get_instance_actions(server["id"])
+        told = self.api.get_instance_action_details(server["id"], first["request_id"])
+        assert "disks don't shrink" in str(told)
+        assert self.run_in(server, "cat", "/volumes/sdb/file") == "mine"
+        self._delete_server(server)
+
+    def _no_server_is_booted_from_a_volume(self) -> None:
+        volume = {
+            "boot_index": 0,
+            "uuid": nova_fixtures.CinderFixture.IMAGE_BACKED_VOL,
+            "source_type": "volume",
+            "destination_type": "volume",
+        }
+        refused = self.boot("ERROR", imageRef="", networks="none", block_device_mapping_v2=[volume])
+        assert "boot an image and attach the volume" in refused["fault"]["message"]
+        self._delete_server(refused)
 
     def _user_data_is_judged(self) -> None:
         bad = base64.b64encode(b"volumes:\n  /etc: /mnt\n").decode()
