@@ -3,6 +3,7 @@
 
 import os
 import pathlib
+from concurrent import futures
 from typing import Any
 
 import pytest
@@ -89,6 +90,32 @@ def test_directory_that_others_may_write_to_is_refused(tmp_path: pathlib.Path) -
             scratch.lend(str(path), nobody),
         ):
             pytest.fail("lent")
+
+
+class _Bare:
+    """An engine that has neither containers nor images."""
+
+    def version(self) -> dict[str, str]:
+        return {}
+
+    def remove(self, name: str) -> None:
+        """There is nothing to remove."""
+
+    def find(self, reference: str) -> None:
+        return None
+
+
+def test_verifications_end_while_others_begin(tmp_path: pathlib.Path) -> None:
+    engine: Any = _Bare()
+    bare = scratch.Engine("unix:///bare", engine, engine)
+
+    def verify(_number: int) -> None:
+        with scratch.lend(str(tmp_path / "all"), bare) as place:
+            assert os.path.isdir(place.directory)
+
+    with futures.ThreadPoolExecutor(8) as threads:
+        list(threads.map(verify, range(400)))
+    assert os.listdir(tmp_path / "all") == ["lock"]
 
 
 def test_whatever_a_sandbox_left_in_a_directory_is_removed(tmp_path: pathlib.Path) -> None:

@@ -81,14 +81,13 @@ class Scratch:
         _write(self.directory, {"engine": self.engine.url, "image": image_id})
 
     def remove(self) -> None:
-        """Remove the sandbox, the image unless somebody else has it, and the directory."""
+        """Remove the sandbox, and the image unless somebody else has it."""
         self._remove_name()
         image = self.engine.images.find(_recorded(self.directory).get("image") or self.reference)
         if image is not None and not image.tags:
             # Somebody else may run it by its ID.
             with contextlib.suppress(exceptions.Busy):
                 self.engine.images.remove(image.id)
-        empty(self.directory)
 
     def _remove_name(self) -> None:
         """Remove sandbox and tag; a gateway that was killed may just have ordered one more."""
@@ -113,14 +112,11 @@ def lend(directory: str, engine: Engine) -> Iterator[Scratch]:
     """
     _secure(directory)
     engine.containers.version()
-    fd = locks.lock(os.path.join(directory, _LOCK))
-    try:
+    with _alone(directory):
         _sweep(directory, engine)
         path = os.path.join(directory, f"cs-{secrets.token_hex(6)}")
         os.mkdir(path, 0o700)
         mine = locks.lock(os.path.join(path, _LOCK))
-    finally:
-        os.close(fd)
     scratch = Scratch(engine, path)
     try:
         scratch.record("")
@@ -128,8 +124,20 @@ def lend(directory: str, engine: Engine) -> Iterator[Scratch]:
     finally:
         try:
             scratch.remove()
+            with _alone(directory):
+                empty(path)
         finally:
             os.close(mine)
+
+
+@contextlib.contextmanager
+def _alone(directory: str) -> Iterator[None]:
+    """Let nobody else look which directories there are: one that goes loses its lock first."""
+    fd = locks.lock(os.path.join(directory, _LOCK))
+    try:
+        yield
+    finally:
+        os.close(fd)
 
 
 def _sweep(directory: str, engine: Engine) -> None:
@@ -142,6 +150,7 @@ def _sweep(directory: str, engine: Engine) -> None:
         try:
             if _recorded(path).get("engine", engine.url) == engine.url:
                 Scratch(engine, path).remove()
+                empty(path)
         finally:
             os.close(fd)
 
