@@ -36,7 +36,7 @@ class Figures:
 
 
 class Quota:
-    """The quota groups of a file system's subvolumes.
+    """The quota groups of a file system's subvolumes; safe under threads.
 
     :param directory: on it.
     """
@@ -102,17 +102,19 @@ class Quota:
     def id_of(self, path: str) -> int:
         """Return a subvolume's id within its file system."""
         key = (path, os.lstat(path).st_dev)
-        if key not in self._ids:
+        known = self._ids.get(key)
+        if known is None:
             try:
-                self._ids[key] = _tree_id(path)
+                known = _tree_id(path)
             except PermissionError:  # the tenant keeps even us out
-                self._ids[key] = int(self._executor.run(commands.btrfs.ID, path=path))
-        return self._ids[key]
+                known = int(self._executor.run(commands.btrfs.ID, path=path))
+            self._ids[key] = known
+        return known
 
     def forget(self, path: str, number: int) -> None:
         """Remove the quota group of a subvolume that is deleted; kernels do so from 6.11 on."""
-        for key in [key for key in self._ids if key[0] == path]:
-            del self._ids[key]
+        for key in [key for key in list(self._ids) if key[0] == path]:
+            self._ids.pop(key, None)
         if _kernel() < (6, 11):
             with contextlib.suppress(exceptions.CommandFailed):  # it goes with the next one
                 self._executor.run(commands.btrfs.QGROUP_DELETE, id=number, root=self._directory)
