@@ -115,11 +115,12 @@ def _content(source: int, target: int, size: int) -> None:
     while at < size:
         try:
             at = os.lseek(source, at, os.SEEK_DATA)
+            end = min(os.lseek(source, at, os.SEEK_HOLE), size)
         except OSError as exc:
-            if exc.errno == errno.ENXIO:  # nothing but a hole from here
+            if exc.errno == errno.ENXIO:  # nothing but a hole from here, or it was just cut off
                 break
             raise
-        _range(source, target, at, end := min(os.lseek(source, at, os.SEEK_HOLE), size))
+        _range(source, target, at, end)
         at = end
     os.ftruncate(target, size)
 
