@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The files that an operator installs so that commands may run as root."""
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -48,11 +49,17 @@ def install(
 
 
 def write(files: Mapping[Path, str]) -> list[Path]:
-    """Write files as :func:`install` does, and return their paths."""
+    """Write files as :func:`install` does, each in one step, and return their paths."""
     for path, text in files.items():
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-        path.chmod(0o644)
+        # Daemons start at any time, and leave out filters whose names begin with a dot.
+        draft = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            draft.write_text(text, encoding="utf-8")
+            draft.chmod(0o644)
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
     return list(files)
 
 

@@ -87,3 +87,13 @@ def test_the_sudoers_line_is_a_single_rule_for_one_user():
         "glance ALL=(root) NOPASSWD: /usr/bin/rootwrap /etc/cs/rootwrap.conf"
         " container-stack-brick\n"
     )
+
+
+def test_a_daemon_that_starts_meanwhile_reads_the_old_file_or_the_new(tmp_path):
+    file = tmp_path / "rootwrap.d" / "manila.filters"
+    config.write({file: "[Filters]\nold: all of it\n"})
+    with file.open(encoding="utf-8") as being_read:
+        config.write({file: "[Filters]\nnew: all of it\n"})
+        assert being_read.read() == "[Filters]\nold: all of it\n"
+    assert file.read_text(encoding="utf-8") == "[Filters]\nnew: all of it\n"
+    assert list(file.parent.iterdir()) == [file]
