@@ -70,12 +70,8 @@ class Client:
 
     # The array -----------------------------------------------------------------------------
 
-    def api_versions(self) -> tuple[str, ...]:
-        """Return the REST versions that the array speaks, as ("v2.1", "v2.2")."""
-        return self._calls.connection.versions()
-
     def api_version(self) -> str:
-        """Return the one that is spoken: the highest that both know.
+        """Return the REST version that is spoken: the highest that both know, as "v2.2".
 
         :raises NotSupported: there is none.
         """
@@ -126,7 +122,10 @@ class Client:
         made = edf_json.app_instance(data)
         LOG.info("Made app instance %(name)s", {"name": name})
         if clone_of and size_gib > self.volume(name).size_gib:
-            self.resize(name, size_gib)
+            with contextlib.ExitStack() as undo:
+                undo.callback(self.delete_app_instance, made.uuid)
+                self.resize(name, size_gib)
+                undo.pop_all()
             return self.app_instance(name)
         return made
 

@@ -104,10 +104,6 @@ class Connection:
         """Return a lock for what must read from the array before it writes."""
         return self._state().changing
 
-    def versions(self) -> tuple[str, ...]:
-        """Return the REST versions that the array speaks."""
-        return self._repeat(self._ask_versions)
-
     def request(self, request: Request, find: Callable[[], Answer | None] | None = None) -> Answer:
         """Send a request until it is answered, and return the answer.
 
