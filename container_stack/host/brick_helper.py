@@ -22,15 +22,12 @@ from container_stack.rootwrap import brick_wire
 START, SLACK = 30.0, 5.0
 _CREDENTIALS = struct.Struct("3i")
 
-
 _shared: dict[tuple[str, ...], "Helper"] = {}
-_sharing = threading.Lock()
 
 
 def shared(command: Sequence[str]) -> "Helper":
     """Return this process's one helper of a command: all back ends share it."""
-    with _sharing:
-        return _shared.setdefault(tuple(command), Helper(command))
+    return _shared.setdefault(tuple(command), Helper(command))
 
 
 class Helper:
@@ -41,7 +38,8 @@ class Helper:
 
     def __init__(self, command: Sequence[str]) -> None:
         self._command = tuple(command)
-        self._lock = threading.Lock()
+        # By process: a child must not wait for a lock that one of its parent's threads held.
+        self._locks: dict[int, threading.Lock] = {}
         self._pid = 0
         self._control: socket.socket | None = None
         self._process: subprocess.Popen[str] | None = None
@@ -73,11 +71,14 @@ class Helper:
 
     def close(self) -> None:
         """Let the helper detach what is attached, and go. It starts again when needed."""
-        with self._lock:
+        with self._lock():
             self._drop()
 
+    def _lock(self) -> threading.Lock:
+        return self._locks.setdefault(os.getpid(), threading.Lock())
+
     def _send(self, request: brick_wire.Request, answer: socket.socket) -> None:
-        with self._lock:
+        with self._lock():
             if self._pid != os.getpid():
                 # A child has a helper of its own; the parent's detaches when the parent goes.
                 if self._control is not None:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -161,3 +162,27 @@ def test_sockets_and_directories_do_not_pile_up(helper):
     helper.close()
     assert len(os.listdir("/proc/self/fd")) < before
     assert not list(Path(os.environ.get("TMPDIR", "/tmp")).glob("cs-brick-*"))
+
+
+def test_a_forked_child_waits_for_no_thread_of_its_parent():
+    slow = brick_helper.Helper(("sleep", "4"))
+
+    def start():
+        with pytest.raises(exceptions.RootHelperUnavailable):
+            slow.ask(brick_wire.Request("check"))
+
+    starting = threading.Thread(target=start)
+    starting.start()
+    assert soon(lambda: _children("sleep"))
+    child = os.fork()
+    if not child:
+        signal.alarm(20)
+        slow.close()
+        os._exit(0)
+    starting.join()
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def _children(name):
+    words = ["pgrep", "--parent", str(os.getpid()), name]
+    return subprocess.run(words, capture_output=True, check=False).stdout
