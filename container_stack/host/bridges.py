@@ -90,7 +90,7 @@ class Hybrids:
 
         :param switch: a bridge of Open vSwitch.
         :raises NotFound: there is no such switch.
-        :raises CommandFailed: a step failed; nothing is left unless it was there before.
+        :raises CommandFailed: a step failed; nothing is left.
         """
         _check_switch(switch)
         run, name = self._executor.run, _names(port_id)

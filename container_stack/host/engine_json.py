@@ -24,12 +24,8 @@ def label_filter(labels: Mapping[str, str | None]) -> dict[str, list[str]]:
     return {"label": wanted} if wanted else {}
 
 
-def endpoint_config(address4: str | None, address6: str | None) -> dict[str, Any]:
-    """Return how a container is to be connected to a network."""
-    return {"IPAMConfig": addresses(address4, address6)}
-
-
 def addresses(address4: str | None, address6: str | None) -> dict[str, str]:
+    """Return the fixed addresses that a container is to have in a network."""
     fixed = {"IPv4Address": address4, "IPv6Address": address6}
     return {key: value for key, value in fixed.items() if value}
 

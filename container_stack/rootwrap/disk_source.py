@@ -44,7 +44,7 @@ def disconnect(disk_id: str, source: disk_wire.Source, device: str) -> None:
         _flush(device)
         return
     with brick_target.door(source.iscsi.iqn):
-        if brick_session.belongs(device, source.iscsi.iqn) if device else False:
+        if device and brick_session.belongs(device, source.iscsi.iqn):
             _flush(device)
         _leave(disk_id, source.iscsi)
 
