@@ -37,6 +37,13 @@ def enable(store, known, **more):
     return accounts.enable(store, known, ACCOUNT, USERS, **more)
 
 
+def test_claim_of_which_nothing_is_left_is_told(operator, known):
+    operator.set_container(claims.CONTAINER, {})
+    operator.write(claims.CONTAINER, ACCOUNT.scope, b"")
+    with pytest.raises(documents.Corrupt, match=ACCOUNT.scope):
+        known.check(ACCOUNT)
+
+
 def test_enabled_account_has_what_storlets_asks_for(store, known):
     assert enable(store, known)
     assert store.account_headers()["x-account-meta-storlet-enabled"] == "True"

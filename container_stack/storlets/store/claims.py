@@ -95,11 +95,9 @@ class Claims:
                 yield claim
 
     def _read(self, scope: str) -> Claim | None:
-        try:
-            data = b"".join(self._store.read(CONTAINER, scope, 0, documents.LIMIT))
-        except exceptions.NotFound:
+        read = documents.fetch(self._store, CONTAINER, scope, _KIND)
+        if read is None:
             return None
-        read = documents.Document.read(data, _KIND, f"{CONTAINER}/{scope}")
         return Claim(
             read.text("account"),
             scope,
