@@ -6,6 +6,9 @@ The copy is made in the host's mount namespace (open_tree(2)) and put into the c
 made for it. It goes with the container. Directories there are opened without following links: a
 container's root can make links, and what is mounted over such as /proc would deceive who enters
 the container to run something.
+
+In a container with users of its own the copy translates them (mount_setattr(2)): files that are
+root's on the volume are its root's, and what it writes is on the volume as it would be without.
 """
 
 import ctypes
@@ -21,11 +24,13 @@ from container_stack.rootwrap import disk_node
 #: The directory of the container that has the mount points; it is made if it isn't there.
 DIRECTORY = "/volumes"
 
-# The numbers of these calls are the same on every machine (Linux 5.2).
-_OPEN_TREE, _MOVE_MOUNT = 428, 429
-_AT_FDCWD, _CLONE, _FROM_FD, _TO_FD = -100, 1, 0x04, 0x40
+# The numbers of these calls are the same on every machine (Linux 5.2, and 5.12).
+_OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442
+_IDMAP = 0x00100000
+_AT_FDCWD, _AT_EMPTY_PATH, _CLONE, _FROM_FD, _TO_FD = -100, 0x1000, 1, 0x04, 0x40
 _UMOUNT_NOFOLLOW = 8
-_KINDS = frozenset({"ext4", "xfs", "btrfs", "nfs", "nfs4"})
+_NFS = frozenset({"nfs", "nfs4"})
+_KINDS = frozenset({"ext4", "xfs", "btrfs"}) | _NFS
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -36,14 +41,18 @@ def show(inside: disk_node.Inside, path: str, name: str) -> None:
 
     :raises InvalidRequest: it isn't a whole file system, or such as could hold setuid programs.
     :raises AlreadyExists: the container has something else there.
+    :raises NotSupported: the kernel can't translate its users.
     """
-    number = _mounted(path)
+    number, kind = _mounted(path)
     if any(place == f"{DIRECTORY}/{name}" for place in _places(inside.pid, number)):
         return
     tree = _libc.syscall(_OPEN_TREE, _AT_FDCWD, path.encode(), _CLONE | os.O_CLOEXEC)
     if tree < 0:
         raise exceptions.NotSupported(f"The mount can't be copied: {_why()}.")
     try:
+        # Of a share the server alone says what is whose.
+        if kind not in _NFS:
+            _translate(tree, inside.pid)
         inside.within(lambda: _attach(tree, name))
     finally:
         os.close(tree)
@@ -54,17 +63,34 @@ def hide(inside: disk_node.Inside, path: str) -> None:
 
     :raises Busy: something in the container uses it.
     """
-    for place in _places(inside.pid, _mounted(path)):
+    number, _kind = _mounted(path)
+    for place in _places(inside.pid, number):
         inside.within(functools.partial(_detach, place), exceptions.Busy)
 
 
-def _mounted(path: str) -> str:
-    """Return the number of a file system that is mounted on the host, as mountinfo has it."""
+def _translate(tree: int, pid: int) -> None:
+    """Let a mount that is nowhere yet have the users of a process."""
+    users = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if os.path.samestat(os.fstat(users), os.stat("/proc/self/ns/user")):
+            return
+        # struct mount_attr: attr_set, attr_clr, propagation, userns_fd.
+        wanted = (ctypes.c_uint64 * 4)(_IDMAP, 0, 0, users)
+        if _libc.syscall(_MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH, wanted, ctypes.sizeof(wanted)):
+            raise exceptions.NotSupported(
+                f"Its files can't be given to the users of the server's namespace: {_why()}."
+            )
+    finally:
+        os.close(users)
+
+
+def _mounted(path: str) -> tuple[str, str]:
+    """Return number and kind of a file system that is mounted on the host, as mountinfo has it."""
     for number, root, place, options, kind in _table("self"):
         if place == path and kind in _KINDS and root == "/":
             if not {"nosuid", "nodev"} <= set(options.split(",")):
                 break
-            return number
+            return number, kind
     raise exceptions.InvalidRequest(f"There is no file system of a volume or share at {path}.")
 
 

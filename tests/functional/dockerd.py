@@ -5,11 +5,13 @@ It lives in a network namespace of its own: beside another dockerd it would take
 bridge away.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+import uuid
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from container_stack import exceptions
@@ -17,6 +19,8 @@ from container_stack.host import containers
 
 OPTIONS = ("--bridge=none", "--iptables=false", "--ip-forward=false", "--ip-masq=false")
 START = 'ip link set lo up && exec "$@"'
+#: Ids of nobody on this host, which an engine may give to its containers.
+IDS = "700000000-700065535"
 
 
 class Dockerd:
@@ -99,3 +103,16 @@ class Dockerd:
                 if self._process.poll() is not None or time.monotonic() > deadline:
                     raise
                 time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def remapped_user() -> Iterator[str]:
+    """Make a user for whom an engine remaps those of its containers, and remove him."""
+    name = f"cstest{uuid.uuid4().hex[:8]}"
+    subprocess.run(["useradd", "--system", "--no-create-home", name], check=True)
+    try:
+        words = ["usermod", f"--add-subuids={IDS}", f"--add-subgids={IDS}", name]
+        subprocess.run(words, check=True)
+        yield name
+    finally:
+        subprocess.run(["userdel", name], check=True)
