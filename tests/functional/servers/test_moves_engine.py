@@ -39,14 +39,25 @@ class World:
 
     def deaths(self, name: str) -> Iterator[int]:
         """Do something, and let the engine die at one step after the other until it is done."""
+        action = moving.ACTIONS[name]
+        return self.deaths_in(
+            self.host, lambda acting: action(acting, self.plan, self.host.image_id)
+        )
+
+    def deaths_in(
+        self, host: server_host.Host, act: Callable[[assembly.Service], None]
+    ) -> Iterator[int]:
+        """Let the engine die at one step after the other of what a service does on a host."""
         last = 1
         while True:
             fate = mortal.Fate(last, self.engine.kill)
             with contextlib.suppress(exceptions.EngineUnavailable):
-                acting = moving.service(self.host.settings, fate)
-                moving.ACTIONS[name](acting, self.plan, self.host.image_id)
+                act(moving.service(host.settings, fate))
             if fate.steps < last:
                 break
+            # Who starts before the engine has to wait, and spoils nothing.
+            with pytest.raises(exceptions.EngineUnavailable):
+                host.service().start()
             self.engine.start()
             yield last
             last += STRIDE
@@ -112,3 +123,47 @@ def test_engine_that_dies_in_a_move_leaves_the_server(world: World) -> None:
         service.servers.power_on(world.plan)
         assert world.content() in ("kept\nkept\n", ""), step
         world.write()
+
+
+def test_engine_that_dies_in_a_rescue_leaves_the_server(world: World) -> None:
+    for step in world.deaths("rescue"):
+        service = world.again()
+        assert world.roles() in ({""}, {"", "-rescued"}), step
+        service.rescues.unrescue(world.plan)
+        assert (world.content(), world.roles()) == ("kept\nkept\n", {""}), step
+    world.again().rescues.unrescue(world.plan)
+    assert (world.content(), world.roles()) == ("kept\nkept\n", {""})
+
+
+def test_engine_that_dies_in_a_migration_leaves_the_server(world: World, tmp_path: Path) -> None:
+    service, server_id = world.host.service(), world.plan.id
+    service.moves.park(world.plan)
+    with service.moves.sending(server_id) as pieces:
+        next(pieces)
+        world.engine.kill()
+        with pytest.raises(exceptions.EngineUnavailable):
+            list(pieces)
+    world.engine.start()
+    with world.again().moves.sending(server_id) as pieces:
+        parcel = b"".join(pieces)
+
+    (tmp_path / "there").mkdir()
+    there = server_host.Host(tmp_path / "there", world.host.image_id, world.engine.url)
+    for step in world.deaths_in(
+        there, lambda acting: acting.moves.receive(world.plan, iter([parcel]))
+    ):
+        arrived = there.service()
+        arrived.start()
+        if arrived.servers.list():
+            arrived.servers.power_on(world.plan)
+            assert world.content() == "kept\nkept\n", step
+            arrived.servers.destroy(server_id)
+            arrived.moves.confirm(server_id)
+        assert there.things() | {"locks": 0, "links": 0} == server_host.nothing(), step
+    assert world.content() == "kept\nkept\n"
+    arrived = there.service()
+    arrived.servers.destroy(server_id)
+    arrived.moves.confirm(server_id)
+    there.close()
+    world.again().moves.revert(world.plan)
+    assert (world.content(), world.roles()) == ("kept\nkept\n", {""})
