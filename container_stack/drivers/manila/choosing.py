@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from container_stack import exceptions
-from container_stack.drivers.manila import errors
+from container_stack.drivers.manila import answers, errors
 from container_stack.shares import service
 
 
@@ -31,7 +31,7 @@ class Choosing:
     def _speaks(self, share_server: Any, name: str) -> bool:
         servers = self._shares.servers
         try:
-            servers.speaking(servers.get(share_server["id"]), name.upper())
+            servers.speaking(servers.get(answers.server_id(share_server)), name.upper())
         except exceptions.NotSupported:
             return False
         except exceptions.NotFound:
