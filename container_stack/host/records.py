@@ -2,6 +2,8 @@
 """Small JSON records, one file each, that are there whole or not at all whatever is killed."""
 
 import contextlib
+import ctypes
+import functools
 import json
 import logging
 import os
@@ -15,6 +17,8 @@ LOG = logging.getLogger(__name__)
 Record = dict[str, Any]
 
 _SUFFIX = ".json"
+# Of rename(2).
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
 class Records:
@@ -79,7 +83,10 @@ class Records:
             file.flush()
             if self._durable:
                 os.fsync(file.fileno())
-        os.rename(new, self.path(name))
+        if self._durable or not _exchange(new, self.path(name)):
+            os.rename(new, self.path(name))
+        else:
+            os.unlink(new)
         self._sync()
 
     def remove(self, name: str) -> None:
@@ -112,6 +119,21 @@ class Records:
             os.fsync(fd)
         finally:
             os.close(fd)
+
+
+def _exchange(new: str, old: str) -> bool:
+    """Let two files change places in one step; return False if there is one only, or it can't be.
+
+    What takes another's place by rename(2), ext4 sends to the disk at once (ext4(5), auto_da_alloc)
+    and whoever removes it then waits for the disk. Two that change places it leaves alone.
+    """
+    paths = os.fsencode(new), os.fsencode(old)
+    return not _libc().renameat2(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _RENAME_EXCHANGE)
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
 
 
 def _private(path: str, flags: int) -> int:

@@ -19,6 +19,11 @@ class Registry(abc.ABC):
     what was asked may or may not have happened; asking again is harmless.
     """
 
+    @property
+    def local(self) -> bool:
+        """Whether it is a file of this host's, which looking into takes no time to speak of."""
+        return False
+
     # Volumes ------------------------------------------------------------------------------
 
     @abc.abstractmethod

@@ -30,6 +30,12 @@ def test_record_that_needn_t_outlive_a_loss_of_power_is_whole_too(tmp_path: Path
     book.write("a", {"n": 1})
     book.write("a", {"n": 2})
     assert (book.read("a"), book.names()) == ({"n": 2}, ["a"])
+    assert os.listdir(book.directory) == ["a.json"]
+    # The old one is beside it if the process is killed before that is removed.
+    (tmp_path / "book" / "a.json.new").write_text('{"n": 1}')
+    assert (book.read("a"), book.names(), book.strays()) == ({"n": 2}, ["a"], [])
+    book.write("a", {"n": 3})
+    assert (book.read("a"), os.listdir(book.directory)) == ({"n": 3}, ["a.json"])
     book.remove("a")
     assert os.listdir(book.directory) == []
 

@@ -151,6 +151,11 @@ def nodes(of: cluster.Cluster, known: drivers.Drivers, more: Mapping[str, object
     return app
 
 
+def is_of_one_volume(path: str) -> bool:
+    """Tell of a path of a driver's whether it is a volume's own."""
+    return path.rpartition("/")[0] in _VOLUMES
+
+
 def _app(described: dict[str, Any], running: Running) -> App:
     app = falcon.App(media_type=answers.TEXT, middleware=[running])
     app.req_options.strip_url_path_trailing_slash = True

@@ -137,8 +137,13 @@ class Rest:
             threads=self._settings.threads,
             slow_threads=self._settings.slow_threads,
             is_slow=is_slow,
+            is_instant=self._is_instant,
             inherited=self._inherited.get(path),
         )
+
+    def _is_instant(self, method: str, path: str) -> bool:
+        """Tell whether a request takes one row of a file."""
+        return self._nodes.registry.local and method == "GET" and api.is_of_one_volume(path)
 
     def _serve_tcp(self, tcp: Tcp, undo: contextlib.ExitStack) -> None:
         inner = servers.Server(

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """WSGI applications on unix sockets, with threads for what is slow and others for what isn't."""
 
+import collections
 import contextlib
 import grp
 import logging
@@ -20,8 +21,8 @@ from container_stack import exceptions
 LOG = logging.getLogger(__name__)
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
-#: Says of a request's method and path whether it may take long.
-IsSlow = Callable[[str, str], bool]
+#: Says something of a request's method and path.
+Is = Callable[[str, str], bool]
 
 #: Bytes of a request.
 LARGEST_BODY, LARGEST_HEADER = 2**20, 2**16
@@ -43,6 +44,8 @@ class Server:
     :param group: whom the socket belongs to, by name; "" leaves that to the process.
     :param threads: for what is quick.
     :param slow_threads: for what is slow; when all of them hang, what is quick is still answered.
+    :param is_instant: waits for nothing and nobody: whoever has read it answers it, since to wake
+        another thread takes longer.
     :param inherited: a socket that listens already, as systemd hands them over; it isn't removed.
     """
 
@@ -55,7 +58,8 @@ class Server:
         mode: int = MODE,
         threads: int = 4,
         slow_threads: int = 8,
-        is_slow: IsSlow = changes,
+        is_slow: Is = changes,
+        is_instant: Is = lambda method, path: False,
         inherited: socket.socket | None = None,
     ) -> None:
         self.path = path
@@ -63,7 +67,7 @@ class Server:
         self._group = group
         self._mode = mode
         self._threads = (threads, slow_threads)
-        self._is_slow = is_slow
+        self._kinds = (is_slow, is_instant)
         self._inherited = inherited
         self._undo = contextlib.ExitStack()
 
@@ -78,9 +82,9 @@ class Server:
             )
             if self._inherited is None:
                 undo.callback(_remove, self.path, os.stat(self.path).st_ino)
-            lanes = _Lanes(*self._threads, self._is_slow)
+            lanes = _Lanes(*self._threads, *self._kinds)
             server = _server(self._application, listening, lanes)
-            loop = _Loop(server, self.path)
+            loop = _Loop(server, lanes, self.path)
             undo.callback(_end, server, lanes, loop)
             loop.start()
             self._undo = undo.pop_all()
@@ -137,6 +141,8 @@ def _server(application: Application, listening: socket.socket, lanes: "_Lanes")
         # A list of many volumes stays in memory; only what is larger goes to a file.
         outbuf_overflow=2**23,
         log_socket_errors=False,
+        # Nothing here looks at what proxies say.
+        clear_untrusted_proxy_headers=False,
     )
     # Head and body of an answer leave together: half the work where threads wait for each other.
     adjustments.send_bytes = SMALL
@@ -153,9 +159,10 @@ def _server(application: Application, listening: socket.socket, lanes: "_Lanes")
 class _Loop(threading.Thread):
     """Polls a server's connections; only who polls them may close them."""
 
-    def __init__(self, server: Any, path: str) -> None:
+    def __init__(self, server: Any, lanes: "_Lanes", path: str) -> None:
         super().__init__(name=f"serve {path}", daemon=True)
         self._server = server
+        self._lanes = lanes
         self._lock = threading.Lock()
         self._ended = False
 
@@ -163,6 +170,7 @@ class _Loop(threading.Thread):
         """Poll until the end, and close."""
         while not self._ended:
             wasyncore.loop(timeout=1.0, use_poll=True, map=self._server._map, count=1)
+            self._lanes.answer()
         with self._lock:
             wasyncore.close_all(self._server._map, ignore_all=True)
 
@@ -199,8 +207,9 @@ class _Pool(waitress_task.ThreadedTaskDispatcher):  # type: ignore[misc]
 class _Lanes:
     """What waitress takes for a dispatcher: requests that are slow have threads of their own."""
 
-    def __init__(self, threads: int, slow_threads: int, is_slow: IsSlow) -> None:
-        self._is_slow = is_slow
+    def __init__(self, threads: int, slow_threads: int, is_slow: Is, is_instant: Is) -> None:
+        self._is_slow, self._is_instant = is_slow, is_instant
+        self._instant: collections.deque[Any] = collections.deque()
         self._quick, self._slow = _Pool(), _Pool()
         self._quick.set_thread_count(threads)
         self._slow.set_thread_count(slow_threads)
@@ -209,7 +218,16 @@ class _Lanes:
         """Take a connection of which a whole request was read."""
         request = channel.requests[0]
         method, path = getattr(request, "command", ""), getattr(request, "path", "")
-        (self._slow if self._is_slow(method, path) else self._quick).add_task(channel)
+        if self._is_instant(method, path):
+            # Not yet: who read it holds the connection's lock.
+            self._instant.append(channel)
+        else:
+            (self._slow if self._is_slow(method, path) else self._quick).add_task(channel)
+
+    def answer(self) -> None:
+        """Answer what is instant; the thread that polls does."""
+        while self._instant:
+            self._instant.popleft().service()
 
     def shutdown(self, cancel_pending: bool = True, timeout: float = 5) -> bool:
         """Wait for what runs."""

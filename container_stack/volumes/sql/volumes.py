@@ -61,6 +61,10 @@ class Volumes(registry.Registry):
 
     _database: database.Database
 
+    @property
+    def local(self) -> bool:
+        return self._database.engine.name == "sqlite"
+
     def add(self, volume: model.Volume) -> None:
         row = rows.named(rows.from_volume(volume))
         try:

@@ -92,6 +92,42 @@ def test_answers_come_while_all_changes_hang(world: osd_rest.World) -> None:
     assert {each.result()["error"] for each in asked} == {""}
 
 
+def test_what_is_instant_needs_no_thread(tmp_path: Path) -> None:
+    end = threading.Event()
+
+    def answer(environ: Any, start: Any) -> list[bytes]:
+        if environ["PATH_INFO"] != "/instant":
+            end.wait(60)
+        start("200 OK", [("Content-Length", str(len(environ["PATH_INFO"])))])
+        return [environ["PATH_INFO"].encode()]
+
+    path = str(tmp_path / "s")
+    server = servers.Server(
+        answer, path, threads=1, slow_threads=1, is_instant=lambda _method, path: path == "/instant"
+    ).start()
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        ask = lambda method, path: osd_rest.Client(osd_rest.unix(server.path)).raw(method, path)[2]  # noqa: E731
+        hung = [pool.submit(ask, method, "/hangs") for method in ("GET", "PUT") * 2]
+        assert [ask("GET", "/instant") for _ in range(20)] == [b"/instant"] * 20
+        assert not any(each.done() for each in hung)
+        with socket.socket(socket.AF_UNIX) as one:
+            one.settimeout(60)
+            one.connect(path)
+            for each in ("/instant", "/hangs", "/instant"):
+                one.sendall(f"GET {each} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            end.set()
+            said = b""
+            while said.count(b"/") < 6:
+                said += one.recv(10_000)
+            assert [line.rpartition(b"/")[2] for line in said.split(b"HTTP")[1:]] == [
+                b"instant",
+                b"hangs",
+                b"instant",
+            ]
+        assert [each.result() for each in hung] == [b"/hangs"] * 4
+    server.stop()
+
+
 def test_stop_finishes_what_runs(tmp_path: Path) -> None:
     going = threading.Event()
 
