@@ -19,12 +19,14 @@ from container_stack.host import mounts
 from container_stack.servers import assembly, model
 from container_stack.testing import storage_world
 
+from .. import service_account
 from . import mortal, server_host
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="interfaces need root")
 
 MIB = 1024**2
 DISK = model.Ephemeral("vdb", 24 * MIB)
+SWAP = "cd /sys/fs/cgroup; cat memory/memory.memsw.limit_in_bytes memory.swap.max 2>/dev/null || :"
 
 
 @pytest.fixture
@@ -189,6 +191,54 @@ def test_disks_of_a_container_that_somebody_removed_go_at_the_next_start(
     host.engine.remove(service.servers.get(plan.id).container_id)
     assert f"Server {plan.id} had no container any more" in "".join(host.service().start())
     assert left(host) == []
+
+
+# A user who isn't root
+
+
+def test_normal_user_has_disks_and_swap_by_sudo_and_the_shipped_filters(
+    host: server_host.Host, image_id: str
+) -> None:
+    limits = model.Limits(memory=48 * MIB, swap=16 * MIB)
+    plan = host.plan(ephemerals=(DISK,), ports=(), limits=limits)
+    larger = dataclasses.replace(plan, ephemerals=(model.Ephemeral("vdb", 48 * MIB),))
+    with service_account.account(driver="nova", groups=[server_host.engine_group()]) as account:
+
+        def life() -> tuple[list[str], list[int], str]:
+            settings = dataclasses.replace(
+                host.settings, state_dir=str(account.state), root_helper=account.helper
+            )
+            with contextlib.closing(assembly.open_service(settings)) as service:
+                service.start()
+                service.servers.spawn(plan, image_id)
+                swap = run(host, plan, SWAP)
+                run(host, plan, "echo first > /volumes/vdb/file; chown 7:8 /volumes/vdb/file")
+                sizes, seen = [size(host, plan)], []
+                service.servers.reboot(plan, hard=True)
+                seen.append(content(host, plan))
+                service.moves.park(plan)
+                service.moves.finish(larger)
+                service.moves.confirm(plan.id)
+                sizes.append(size(host, plan))
+                service.rescues.rescue(larger, image_id)
+                seen.append(run(host, plan, "cat /rescued/volumes/vdb/file"))
+                service.rescues.unrescue(larger)
+                service.moves.rebuild(larger, larger, image_id)
+                seen.append(run(host, plan, "ls /volumes/vdb"))
+                service.servers.destroy(plan.id)
+                service.moves.confirm(plan.id)
+                service.rescues.tidy(plan.id)
+            return seen, sizes, swap
+
+        seen, sizes, swap = account.call(life)
+        assert list(account.state.glob("volumes/*.img")) == []
+        assert storage_world.leftovers(str(account.state)) == []
+        assert not list(mounts.below(str(account.state)))
+    assert seen == ["first\n7:8", "first", "lost+found"]
+    assert sizes[0] < 24 < sizes[1]
+    if host.engine.info()["SwapLimit"]:
+        # With memory in version 1 of cgroups, and alone in version 2.
+        assert int(swap) in (64 * MIB, 16 * MIB)
 
 
 # Killed
