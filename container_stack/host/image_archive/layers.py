@@ -9,9 +9,10 @@ writes none of these.
 
 import dataclasses
 import enum
+import itertools
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from container_stack import exceptions
 from container_stack.host.image_archive import tar
@@ -66,6 +67,12 @@ class Change:
     path: tuple[str, ...]
     target: tuple[str, ...]
     header: tar.Header
+
+
+def shared(one: Sequence[str], other: Sequence[str]) -> int:
+    """Return how many layers two images have in common, from the first on, by their diff IDs."""
+    pairs = zip(one, other, strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def changes(source: tar.Source, layer: Layer, *, trusted: bool) -> Iterator[Change]:

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A Swift node with a Docker Engine: a :class:`~container_stack.storlets.nodes.Node`."""
 
-import itertools
 import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
 
 from container_stack import exceptions
 from container_stack.host import containers, images
+from container_stack.host.image_archive import layers as image_layers
 from container_stack.storlets import gateway, model, nodes
 from container_stack.storlets.node import helper, names, place, sandbox, switch
 
@@ -111,7 +111,7 @@ class EngineNode:
         """Return how many of an image's layers, from the first on, this node holds."""
         most = 0
         for image in self._images.all():
-            most = max(most, _common(layers, image.layers))
+            most = max(most, image_layers.shared(layers, image.layers))
             if most == len(layers):
                 break
         return most
@@ -263,8 +263,3 @@ class _Meter:
         for piece in pieces:
             self.bytes += len(piece)
             yield piece
-
-
-def _common(one: Sequence[str], other: Sequence[str]) -> int:
-    pairs = zip(one, other, strict=False)
-    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))

@@ -4,7 +4,7 @@
 import dataclasses
 from collections.abc import Sequence
 
-from container_stack.host.image_archive.layers import Layer
+from container_stack.host.image_archive import layers as image_layers
 from container_stack.storlets import objects
 from container_stack.storlets.image import archive
 from container_stack.storlets.store import remote
@@ -26,7 +26,7 @@ class Inspection:
 
     image_id: str
     platform: str
-    layers: tuple[Layer, ...]
+    layers: tuple[image_layers.Layer, ...]
     shared: int
     over_base: bool
     entrypoint: tuple[str, ...]
@@ -52,7 +52,7 @@ def inspect(
     """
     with remote.RangeFile(store, container, name) as file:
         image = archive.ImageArchive.open(file, file.size, bounds)
-        shared = _common([each.diff_id for each in image.layers], base_layers)
+        shared = image_layers.shared([each.diff_id for each in image.layers], base_layers)
         return Inspection(
             image_id=image.image_id,
             platform=f"{image.config['os']}/{image.config.get('architecture', '')}",
@@ -75,12 +75,3 @@ def layers(
     with remote.RangeFile(store, container, name) as file:
         image = archive.ImageArchive.open(file, file.size, bounds)
         return tuple(each.diff_id for each in image.layers)
-
-
-def _common(one: Sequence[str], other: Sequence[str]) -> int:
-    count = 0
-    for mine, theirs in zip(one, other, strict=False):
-        if mine != theirs:
-            break
-        count += 1
-    return count

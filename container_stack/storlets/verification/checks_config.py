@@ -13,6 +13,7 @@ from typing import Any
 
 from container_stack import exceptions
 from container_stack.host import images
+from container_stack.host.image_archive import layers as image_layers
 from container_stack.storlets import gateway, model
 from container_stack.storlets.verification import base as bases
 from container_stack.storlets.verification import checks, report
@@ -65,7 +66,7 @@ def base(
             "Build it on a machine of the nodes' architecture.",
         )
     if tuple(layers[: len(base_image.layers)]) != base_image.layers:
-        shared = _shared(layers, base_image.layers)
+        shared = image_layers.shared(layers, base_image.layers)
         return checks.failed(
             checks.BASE,
             f"It shares {shared} of the {len(base_image.layers)} layers of the base image.",
@@ -74,11 +75,6 @@ def base(
     return checks.passed(
         checks.BASE, f"{len(layers) - len(base_image.layers)} layers over the base image."
     )
-
-
-def _shared(layers: Sequence[str], others: Sequence[str]) -> int:
-    pairs = enumerate(zip(layers, others, strict=False))
-    return next((n for n, (a, b) in pairs if a != b), min(len(layers), len(others)))
 
 
 def command(config: Mapping[str, Any], base_image: bases.Base) -> report.Finding:

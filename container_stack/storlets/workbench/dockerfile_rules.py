@@ -12,12 +12,10 @@ from collections.abc import Iterable, Iterator
 
 import e2b_dockerfile_utils as syntax
 
-from container_stack.storlets.verification import report
+from container_stack.storlets.verification import checks_config, report
 
 #: Whom the seed's Dockerfile names, to be left as it is.
 MAINTAINER = "root"
-#: Where the runtime mounts something into every sandbox.
-MOUNTS = ("/dev/log", "/mnt/channels", "/var/lib/storlets", "/usr/local/lib/storlets")
 
 #: Options that the engine's own builder has; others need BuildKit.
 _OPTIONS = {
@@ -79,7 +77,7 @@ def check_volumes(line: int | None, volumes: Iterable[str]) -> Iterator[Finding]
     """Yield what stands against volumes at these places."""
     for volume in volumes:
         place = posixpath.normpath(posixpath.join("/", volume.strip("\"'")))
-        if any(_nested(place, mount) for mount in MOUNTS):
+        if any(_nested(place, mount) for mount in checks_config.MOUNTS):
             yield failed(
                 line, f"VOLUME {place} lies across what the runtime mounts", "choose another place"
             )
