@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from functional.servers import disk_host
 from nova import exception, objects
 from nova.compute import power_state
 from nova.network import model as network_model
 from nova.tests.unit import utils as nova_utils
 from nova.tests.unit.virt import test_virt_drivers
+
+from container_stack.servers import spec
 
 from .docker_test import DockerTest
 
@@ -108,14 +111,45 @@ class TestDriverContract(test_virt_drivers._VirtDriverTestCase, DockerTest):  # 
     def test_volumes_that_are_not_connected_have_no_figures(self) -> None:
         instance, _ = self._get_running_instance()
         assert self.connection.block_stats(instance, "vdb") is None
-        bdm = objects.BlockDeviceMapping(volume_id=instance.uuid)
-        known = [{"instance": instance, "instance_bdms": [bdm]}]
+        known = [{"instance": instance, "instance_bdms": [_bdm(instance.uuid)]}]
         assert self.connection.get_all_volume_usage(self.ctxt, known) == []
 
     # Nova's own asks for figures of a disk that isn't there; its driver's docstring says None.
     test_block_stats = test_volumes_that_are_not_connected_have_no_figures
 
+    def test_a_connected_volume_has_the_kernels_figures(self) -> None:
+        instance, _ = self._get_running_instance()
+        volumes = disk_host.Host(self.world.state_dir.parent, self.world.engine)
+        self.addCleanup(volumes.executor.close)
+        self.addCleanup(volumes.clean)
+        volume = volumes.volume()
+        info = {**volumes.disk(volume).connection, "serial": volume}
+        self.connection.attach_volume(self.ctxt, info, instance, "/dev/vdb")
+        before = self.connection.block_stats(instance, "vdb")
+        write = ("dd", "if=/dev/zero", "of=/dev/vdb", "bs=64k", "count=3", "conv=fsync")
+        container = spec.container_name(instance.uuid)
+        assert self.world.engine.exec(container, write).exit_code == 0
+        after = self.connection.block_stats(instance, "vdb")
+        written = 3 * 64 * 1024
+        assert after[3] - before[3] == written
+        assert after[2] > before[2]
+        # Together with the server's root.
+        assert self.connection.get_diagnostics(instance)["write"] >= written
+        told = self.connection.get_instance_diagnostics(instance)
+        assert [each.write_bytes >= written for each in told.disk_details] == [True]
+        known = [{"instance": instance, "instance_bdms": [_bdm(volume), _bdm(instance.uuid)]}]
+        [usage] = self.connection.get_all_volume_usage(self.ctxt, known)
+        assert usage["volume"] == volume
+        assert [usage[each] for each in ("rd_req", "rd_bytes", "wr_req", "wr_bytes")] == after[:4]
+        self.connection.detach_volume(self.ctxt, info, instance, "/dev/vdb")
+        assert self.connection.block_stats(instance, "vdb") is None
+        assert volumes.connected() == {}
+
     def test_live_migration(self) -> None:
         self.skipTest("containers don't migrate while they run")
 
     test_live_migration_abort = test_live_migration_force_complete = test_live_migration
+
+
+def _bdm(volume_id: str) -> Any:
+    return objects.BlockDeviceMapping(volume_id=volume_id)
