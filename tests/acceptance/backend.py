@@ -81,15 +81,16 @@ def running(
     options: Callable[[Place], Mapping[str, object]],
     *,
     normal_user: bool,
+    user: str = account.NAME,
     more: manila.Sections = types.MappingProxyType({}),
 ) -> Iterator[Backend]:
     """Run a share service whose back end has these options.
 
-    :param normal_user: run it as a user of its own instead of as root.
+    :param normal_user: run it as a user of its own, called ``user``, instead of as root.
     :param more: options of the service, not of the back end.
     """
     with contextlib.ExitStack() as undo:
-        place = undo.enter_context(_place(plane.directory / name, normal_user=normal_user))
+        place = undo.enter_context(_place(plane.directory / name, user if normal_user else None))
         config = place.directory / "share.conf"
         backend_options = {"share_backend_name": name, **options(place)}
         manila.write_config(
@@ -108,14 +109,15 @@ def running(
 
 
 @contextlib.contextmanager
-def _place(directory: Path, *, normal_user: bool) -> Iterator[Place]:
+def _place(directory: Path, user: str | None) -> Iterator[Place]:
     rootwrap = directory.with_name(f"{directory.name}.rootwrap")
     for path in (directory, rootwrap):
         path.mkdir(mode=0o755)
     with contextlib.ExitStack() as undo:
         identity = process.ROOT
-        if normal_user:
+        if user:
             undo.enter_context(account.reachable(directory, rootwrap, *account.CODE))
-            identity = undo.enter_context(account.normal_user(home=directory, rootwrap=rootwrap))
+            made = account.normal_user(home=directory, rootwrap=rootwrap, name=user)
+            identity = undo.enter_context(made)
         os.chown(directory, identity.user, identity.group)
         yield Place(directory.name, directory, rootwrap, identity)

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import subprocess
 import sys
+import types
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
@@ -73,16 +74,21 @@ class ControlPlane:
 
 @contextlib.contextmanager
 def control_plane(
-    directory: Path, authentication: Authentication | None = None
+    directory: Path,
+    authentication: Authentication | None = None,
+    more: Sections = types.MappingProxyType({}),
 ) -> Iterator[ControlPlane]:
-    """Run database, broker, API and scheduler."""
+    """Run database, broker, API and scheduler.
+
+    :param more: options that all of Manila's services share.
+    """
     authentication = authentication or NoAuthentication()
     backing.require_packages()
     port, conf = process.free_port(), directory / "manila.conf"
     with contextlib.ExitStack() as undo:
         broker = undo.enter_context(backing.broker(directory))
         database = undo.enter_context(backing.database(directory, "manila"))
-        write_config(conf, _common(directory, broker, database), authentication.options())
+        write_config(conf, _common(directory, broker, database), authentication.options(), more)
         _make_schema(conf)
         process.wait_for("RabbitMQ", lambda: process.listens(backing.port_of(broker)))
         scheduler = service("manila-scheduler", directory, [conf])
@@ -147,7 +153,7 @@ def _common(directory: Path, broker: str, database: str) -> Sections:
             "state_path": directory / "state",
             "api_paste_config": _ETC / "api-paste.ini",
             "rootwrap_config": _ETC / "rootwrap.conf",
-            "enabled_share_protocols": "NFS,CIFS",
+            "enabled_share_protocols": "NFS,CIFS,CEPHFS",
             # Seconds. A back end tells the scheduler what it has this often.
             "periodic_interval": 2,
             "periodic_fuzzy_delay": 0,

@@ -1,32 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tempest's tests of the compute API against a cloud of two hosts with the driver under test.
 
-Run by ``tools/run-tempest.sh`` as ``python -m acceptance.nova_tempest DIRECTORY [ARG...]``; more
-arguments go to ``tempest run``.
+Run by ``tools/run-tempest.sh compute`` as ``python -m acceptance.nova_tempest DIRECTORY [ARG...]``;
+more arguments go to ``tempest run``.
 """
 
 import contextlib
 import dataclasses
 import io
 import os
-import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from functional import busybox
 
 from container_stack.host import containers, images
 
-from . import account, manila, nova_cloud, nova_compute, nova_network, nova_user
+from . import account, manila, nova_cloud, nova_compute, nova_network, nova_user, tempest
 
 #: Patterns of tests that are left out, each below the reason.
 EXCLUDED = Path(__file__).with_name("nova-tempest-excluded.txt")
 #: The hosts, each with a service of a user of its own.
 HOSTS = ("cstest-tempest1", "cstest-tempest2")
 _TESTS = r"^tempest\.(api\.compute|scenario\.test_server_basic_ops)\."
-_PROGRAM = Path(sys.prefix) / "bin/tempest"
 #: A first process that says something, so that there is a console to read, and ends when asked to.
 _COMMAND = "trap exit TERM; while true; do echo all is well; sleep 1; done"
 _CHANGES = ("ENV PATH=/bin", f'CMD ["sh", "-c", "{_COMMAND}"]')
@@ -132,28 +130,8 @@ def _extensions(admin: nova_user.User) -> tuple[str, ...]:
 
 
 def options(world: World) -> manila.Sections:
-    """Return tempest.conf, which says what the driver does and this cloud has, and what not."""
-    admin = world.cloud.keystone.environment(world.admin.user)
+    """Return tempest.conf's part that says what the driver does and this cloud has, or not."""
     return {
-        "oslo_concurrency": {"lock_path": world.cloud.directory / "tempest-locks"},
-        "auth": {
-            "admin_username": admin["OS_USERNAME"],
-            "admin_password": admin["OS_PASSWORD"],
-            "admin_project_name": admin["OS_PROJECT_NAME"],
-            "admin_domain_name": "Default",
-            "use_dynamic_credentials": True,
-            "tempest_roles": nova_cloud.MEMBER,
-            "create_isolated_networks": True,
-        },
-        "identity": {"auth_version": "v3", "uri_v3": world.cloud.keystone.url},
-        "service_available": {
-            "cinder": False,
-            "glance": True,
-            "horizon": False,
-            "neutron": True,
-            "nova": True,
-            "swift": False,
-        },
         "compute": {
             "image_ref": world.images[0],
             "image_ref_alt": world.images[1],
@@ -205,37 +183,24 @@ def options(world: World) -> manila.Sections:
     }
 
 
-def excluded() -> Iterator[str]:
-    """Yield the patterns of the tests that are left out."""
-    for line in EXCLUDED.read_text(encoding="utf-8").splitlines():
-        if line and not line.startswith("#"):
-            yield line
-
-
 def prepare(world: World) -> Path:
     """Make tempest's directory, and return it."""
-    directory = world.cloud.directory / "tempest"
-    _tempest(world, world.cloud.directory, "init", str(directory))
-    manila.write_config(directory / "etc/tempest.conf", options(world))
-    (directory / "excluded").write_text("".join(f"{each}\n" for each in excluded()))
-    return directory
-
-
-def run(world: World, words: Sequence[str]) -> int:
-    """Run the tests; tempest's exit code tells whether all that ran passed."""
-    asked = ["run", f"--regex={_TESTS}", "--exclude-list=excluded", "--concurrency=2", *words]
-    return _tempest(world, prepare(world), *asked)
-
-
-def _tempest(world: World, directory: Path, *words: str) -> int:
-    environment = {**os.environ, "HOME": str(world.cloud.directory)}
-    argv = [str(_PROGRAM), *words]
-    return subprocess.run(argv, cwd=directory, env=environment, check=False).returncode
+    directory = world.cloud.directory
+    common = tempest.common(
+        world.cloud.keystone,
+        world.admin.user,
+        "glance",
+        "neutron",
+        "nova",
+        lock_path=directory / "tempest-locks",
+        networks=True,
+    )
+    return tempest.prepare(directory, EXCLUDED, common, options(world))
 
 
 def main() -> int:
     with running(Path(sys.argv[1])) as world:
-        return run(world, sys.argv[2:])
+        return tempest.run(prepare(world), _TESTS, sys.argv[2:])
 
 
 if __name__ == "__main__":
