@@ -17,8 +17,6 @@ from container_stack.shares import model, protocol, protocols, volumes
 
 LOG = logging.getLogger(__name__)
 
-#: Label of a view: the volume that its snapshot is of.
-VIEW = "view"
 #: What Samba is told that directories of previous versions are called: see ``image/smb.conf``.
 _STAMP = "%Y.%m.%d-%H.%M.%S"
 
@@ -56,8 +54,8 @@ class ShareSnapshots:
             found = self._find(snapshot_id)
             if found is None:
                 self._held.mount(volume)
-                self._held.flush(volume)
-                with contextlib.ExitStack() as undo:
+                with self._held.unlimited(volume), contextlib.ExitStack() as undo:
+                    self._held.flush(volume)
                     found = self._storage.snapshot(volume.id, snapshot_id)
                     undo.callback(self._storage.delete_snapshot, snapshot_id)
                     if self._previous_versions:
@@ -158,16 +156,20 @@ class ShareSnapshots:
 
     def views(self) -> Sequence[storage.Volume]:
         """Return the views of all snapshots, by id."""
-        return [each for each in self._storage.list(self._held.owner) if VIEW in each.labels]
+        return [
+            each for each in self._storage.list(self._held.owner) if volumes.VIEW in each.labels
+        ]
 
     def recover(self, snapshot_id: str) -> None:
-        """Mount a snapshot's view again, or remove one that a crash left half-made."""
+        """Show a snapshot's view again, or remove one that a crash left half-made."""
         view = self._storage.get(snapshot_id)
-        volume = self._storage.get(view.labels[VIEW])
+        volume = self._storage.get(view.labels[volumes.VIEW])
         with self._of(volumes.identity(volume) or volume.id, volume):
             found = self._find(snapshot_id)
             if found and view.labels[volumes.STATE] == volumes.READY:
                 self._mount(volume, found)
+                with contextlib.suppress(exceptions.NotFound):
+                    self._held.speaking(volume).restore_share(snapshot_id)
             else:
                 self._remove(volume, snapshot_id)
 
@@ -202,13 +204,13 @@ class ShareSnapshots:
 
     def _has_view(self, snapshot_id: str) -> bool:
         with contextlib.suppress(exceptions.NotFound):
-            return VIEW in self._storage.get(snapshot_id).labels
+            return volumes.VIEW in self._storage.get(snapshot_id).labels
         return False
 
     def _show(
         self, volume: storage.Volume, found: storage.Snapshot, *, shared: bool = False
     ) -> None:
-        labels = {VIEW: volume.id, volumes.STATE: volumes.CREATING}
+        labels = {volumes.VIEW: volume.id, volumes.STATE: volumes.CREATING}
         if not self._has_view(found.id):
             self._storage.clone(found.id, found.id, owner=self._held.owner, labels=labels)
         self._mount(volume, found)
@@ -223,6 +225,7 @@ class ShareSnapshots:
         self._held.withdraw(volume, snapshot_id)
         self._storage.set_labels(snapshot_id, {volumes.STATE: volumes.DELETING})
         device = self._storage.activate(snapshot_id)
+        self._held.lift(volume, device)
         for path in self._held.filesystems.mount_points(device):
             self._held.filesystems.unmount(path)
         with contextlib.suppress(OSError):
@@ -234,6 +237,7 @@ class ShareSnapshots:
         device = self._storage.activate(view.id)
         for path in self._paths(volume, found):
             self._held.filesystems.mount(device, path, view.filesystem, read_only=True)
+        self._held.limit(volume)
 
     def _paths(self, volume: storage.Volume, found: storage.Snapshot) -> Iterator[str]:
         yield os.path.join(self._held.servers.directory(volume.labels[volumes.SERVER]), found.id)
