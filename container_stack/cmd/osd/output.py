@@ -7,9 +7,13 @@ JSON, errors too. Errors go to standard error, and the exit code is 1 then.
 
 import dataclasses
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+#: Control characters that JSON doesn't escape: DEL, and those above ASCII (ECMA-48's C1).
+_CONTROL = re.compile("[\x7f-\x9f]")
 
 
 class Failure(Exception):
@@ -79,7 +83,7 @@ class Printer:
             text = _json({**said, **more})
         else:
             more_text = f" - {failure.description}" if failure.description else ""
-            text = f"{failure.command}: {failure.text}{more_text}"
+            text = _shown(f"{failure.command}: {failure.text}{more_text}")
         sys.stderr.write(f"{text}\n")
 
     def write(self, text: str) -> None:
@@ -89,7 +93,7 @@ class Printer:
 
 def aligned(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Return a table in columns, for people."""
-    texts = [list(columns), *([_cell(value) for value in row] for row in rows)]
+    texts = [list(columns), *([_shown(value) for value in row] for row in rows)]
     widths = [max(len(row[n]) for row in texts) for n in range(len(columns))]
     return "\n".join(
         "  ".join(value.ljust(width) for value, width in zip(row, widths, strict=True)).rstrip()
@@ -109,11 +113,11 @@ def size(count: int) -> str:
     return f"{amount:.1f} PiB"
 
 
-def _cell(value: object) -> str:
-    text = str(value)
+def _shown(value: object) -> str:
     # What tenants named must not steer the terminal.
-    return "".join(each if each.isprintable() else "?" for each in text)
+    return "".join(each if each.isprintable() else "?" for each in str(value))
 
 
 def _json(value: object) -> str:
-    return json.dumps(value, indent=1, ensure_ascii=False)
+    text = json.dumps(value, indent=1, ensure_ascii=False)
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
