@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Any
 from cliff import columns, show
 
 from container_stack.cmd.storlet import bars, opening, options
+from container_stack.storlets.store import accounts
 
 if TYPE_CHECKING:
     from container_stack.storlets.store import inspection
-
-#: Metadata by which an image's object says what the image is called.
-IMAGE_NAME = "image-name"
 
 
 class Layers(columns.FormattableColumn):  # type: ignore[type-arg]
@@ -75,7 +73,7 @@ class Download(_Transfer):
         with bars.Bars(self.app.stderr) as progress:
             done = manager.images.download(account, parsed_args.name, path, progress)
             if parsed_args.load or parsed_args.tag:
-                name = parsed_args.tag or done.object.metadata.get(IMAGE_NAME)
+                name = parsed_args.tag or done.object.metadata.get(accounts.IMAGE_NAME)
                 loaded = manager.bench.load(path, name or manager.settings.base_image, progress)
         return ("File", "Size", "Received", "SHA-256", "Image", "Tags"), (
             path,
@@ -111,7 +109,7 @@ class Upload(_Transfer):
         account = manager.account(parsed_args.account)
         name = parsed_args.name or os.path.basename(parsed_args.file)
         image_id = manager.images.check_archive(parsed_args.file)
-        metadata = {IMAGE_NAME: parsed_args.image_name} if parsed_args.image_name else {}
+        metadata = {accounts.IMAGE_NAME: parsed_args.image_name} if parsed_args.image_name else {}
         columns_ = ("Object", "Size", "Sent", "SHA-256", "Segmented", "Image")
         if parsed_args.dry_run:
             return columns_, (name, os.path.getsize(parsed_args.file), 0, None, None, image_id)
