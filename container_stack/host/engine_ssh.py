@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import math
 import re
+import shutil
 import socket
 import subprocess
 import tempfile
@@ -121,6 +122,9 @@ def dial(url: str, timeout: float | None) -> Socket:
     :raises OSError: there is no ssh here.
     """
     _reap()
+    if shutil.which("ssh") is None:
+        # A missing file would be taken for a missing socket.
+        raise OSError("there is no ssh on this host: install openssh-client")
     argv = Host.of(url).argv(timeout or 60.0)
     ours, theirs = socket.socketpair()
     sock = Socket(fileno=ours.detach())

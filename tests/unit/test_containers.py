@@ -328,3 +328,9 @@ def test_pieces_of_an_answer_are_read_and_left_off_in_any_thread() -> None:
     thread.start()
     thread.join()
     assert found == [b"b", "over"]
+
+
+def test_a_host_without_ssh_is_told_so(monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(exceptions.EngineUnavailable, match="openssh-client"):
+        containers.Engine("ssh://nobody@192.0.2.1").version()
