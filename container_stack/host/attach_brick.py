@@ -74,8 +74,17 @@ class BrickAttacher(attach.Attacher):
         if self._options.initiator and not self._initiator:
             self.check()
         _answer, descriptors = self._ask(request)
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._ask, dataclasses.replace(request, action="disconnect"))
+            for each in descriptors:
+                undo.callback(os.close, each)
+            try:
+                device = _BrickDevice(self._helper, request, descriptors)
+            except OSError as exc:
+                raise exceptions.ArrayUnavailable(f"{target.iqn} has gone at once.") from exc
+            undo.pop_all()
         LOG.info("Attached %(iqn)s", {"iqn": target.iqn})
-        return _BrickDevice(self._helper, request, descriptors)
+        return device
 
     def check(self) -> Mapping[str, str]:
         request = brick_wire.Request(
