@@ -33,12 +33,12 @@ from oslo_rootwrap import cmd, wrapper
 from oslo_rootwrap import daemon as rootwrap_daemon
 from oslo_rootwrap import filters as rootwrap_filters
 
-from container_stack.rootwrap import volume
+from container_stack.rootwrap import limit, volume
 
 #: Seconds in which killed commands must be gone before the daemon goes without them.
 GRACE = 5.0
 #: What the daemon does itself, by what stands for the program's name.
-OWN = {volume.PROGRAM: volume.run}
+OWN = {limit.PROGRAM: limit.run, volume.PROGRAM: volume.run}
 
 
 def rootwrap() -> None:

@@ -11,7 +11,6 @@ that has entered the container's mount namespace: no path there leads out of it.
 import contextlib
 import ctypes
 import os
-import re
 import select
 import stat
 from collections.abc import Callable, Iterator
@@ -19,12 +18,10 @@ from pathlib import Path
 from typing import Protocol
 
 from container_stack import exceptions
-from container_stack.rootwrap import disk_bpf
+from container_stack.rootwrap import cgroups, disk_bpf
 
 #: Of setns(2).
 _NEWNS = 0x00020000
-# What engines call a container's cgroup: with the driver cgroupfs, and with systemd's.
-_SCOPE = re.compile(r"(?:docker-)?([0-9a-f]{64})(?:\.scope)?")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -148,39 +145,14 @@ def entered(container: str, pid: int) -> Iterator[Inside]:
             opened.callback(os.close, pidfd)
             namespace = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
             opened.callback(os.close, namespace)
-            cgroup, rights = _cgroup(pid, container)
+            cgroup, listed = cgroups.of_container(pid, container, "devices")
             gone = bool(select.select([pidfd], [], [], 0)[0])
         except (FileNotFoundError, ProcessLookupError) as exc:
             raise exceptions.Busy("The container has ended.") from exc
         if gone:
             raise exceptions.Busy("The container has ended.")
+        rights = DeviceList(cgroup) if listed else disk_bpf.Devices(cgroup)
         yield Inside(pid, cgroup, rights, namespace)
-
-
-def _cgroup(pid: int, container: str) -> tuple[Path, Rights]:
-    """Return a container's cgroup that says which devices it may use."""
-    lines = Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8").splitlines()
-    found = [line.split(":", 2) for line in lines]
-    listed = [path for _id, names, path in found if "devices" in names.split(",")]
-    unified = [path for _id, names, path in found if not names]
-    for path in listed or unified:
-        match = _SCOPE.fullmatch(os.path.basename(path))
-        if match and match[1] == container:
-            cgroup = _hierarchy("devices" if listed else "") / path.lstrip("/")
-            return cgroup, DeviceList(cgroup) if listed else disk_bpf.Devices(cgroup)
-    raise exceptions.Busy(f"Process {pid} isn't in container {container[:12]}.")
-
-
-def _hierarchy(controller: str) -> Path:
-    """Return where a hierarchy of cgroups is mounted as a whole; "" is that of version 2."""
-    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
-        front, _dash, back = line.partition(" - ")
-        kind, _source, options = back.split(" ")[:3]
-        wanted = controller in options.split(",") if controller else kind == "cgroup2"
-        root, path = front.split(" ")[3:5]
-        if kind in ("cgroup", "cgroup2") and wanted and root == "/":
-            return Path(path)
-    raise exceptions.NotSupported("The cgroups of the containers aren't mounted here.")
 
 
 def _has_open(pid: str, number: int) -> bool:

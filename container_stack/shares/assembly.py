@@ -20,6 +20,7 @@ from container_stack.rootwrap import commands, executor
 from container_stack.shares import (
     container,
     image,
+    limits,
     protocols,
     servers,
     service,
@@ -114,7 +115,11 @@ def assemble(
         changed=records.Records(os.path.join(settings.state_dir, "servers")),
     )
     held = volumes.ShareVolumes(
-        _volumes(settings, run), filesystems, share_servers, owner=settings.owner
+        _volumes(settings, run),
+        filesystems,
+        share_servers,
+        limits.Throttle(engine, run),
+        owner=settings.owner,
     )
     return service.ShareService(
         held, object_locks, mounts=mounts, previous_versions=settings.previous_versions

@@ -15,6 +15,8 @@ from container_stack import exceptions
 from container_stack.host import filesystem, locks, storage
 from container_stack.shares import (
     adoption,
+    limiting,
+    limits,
     model,
     protocol,
     protocols,
@@ -49,6 +51,7 @@ class ShareService:
             held, object_locks, previous_versions=previous_versions
         )
         self.adoption = adoption.Adoption(held, object_locks)
+        self.limiting = limiting.Limiting(held, object_locks)
         self._held = held
         self._locks = object_locks
         self._mounts = mounts
@@ -68,13 +71,15 @@ class ShareService:
         protocol_name: str = protocols.DEFAULT,
         *,
         snapshot_id: str | None = None,
+        limited: limits.Limits | None = None,
     ) -> model.Share:
         """Make a share that nobody may enter yet, and return it.
 
         :param size: bytes, rounded up to what the storage can give.
         :param protocol_name: one of :data:`protocols.PROTOCOLS`.
         :param snapshot_id: what it is to hold from the beginning; None for nothing.
-        :raises NotSupported: share servers don't speak this protocol.
+        :param limited: how much of it may be read and written in a second.
+        :raises NotSupported: share servers don't speak this protocol, or this host can't limit.
         :raises NotFound: there is no such server, or no such snapshot.
         :raises InvalidRequest: the snapshot is larger.
         :raises NoSpace: the pool is full; nothing was changed.
@@ -96,6 +101,7 @@ class ShareService:
                     volumes.SERVER: server_id,
                     volumes.STATE: volumes.CREATING,
                     volumes.PROTOCOL: protocol_name,
+                    **limits.labels(limited),
                 }
                 volume = self._make(share_id, size, labels, snapshot_id)
                 undo.callback(self._held.remove, volume)
@@ -130,7 +136,9 @@ class ShareService:
         :raises NoSpace: the pool is full; nothing was changed.
         """
         with self._locks.hold(f"share-{share_id}"):
-            self._held.storage.grow(self._held.get(share_id).id, size)
+            volume = self._held.get(share_id)
+            with self._held.unlimited(volume):
+                self._held.storage.grow(volume.id, size)
         LOG.info("Extended share %(id)s to %(size)d bytes", {"id": share_id, "size": size})
 
     def shrink(self, share_id: str, size: int) -> None:
@@ -151,6 +159,7 @@ class ShareService:
             if size < volume.size and self._held.usage(volume).used > size:
                 raise exceptions.PossibleDataLoss(f"What is stored doesn't fit into {size} bytes.")
             with contextlib.ExitStack() as stack:
+                stack.enter_context(self._held.unlimited(volume))
                 if volume.filesystem in able.shrink - able.shrink_online and size < volume.size:
                     stack.enter_context(self._held.closed(volume))
                 self._held.storage.shrink(volume.id, size)

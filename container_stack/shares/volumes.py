@@ -10,8 +10,8 @@ import os
 from collections.abc import Iterator, Sequence
 
 from container_stack import exceptions
-from container_stack.host import filesystem, storage
-from container_stack.shares import model, protocol, protocols, servers
+from container_stack.host import device_limits, filesystem, storage
+from container_stack.shares import limits, model, protocol, protocols, servers
 
 #: Labels of a share's volume.
 SERVER = "server"
@@ -23,6 +23,8 @@ SHARE = "share"
 NAME = "name"
 #: Nobody may use the share for the moment; its rules are kept.
 CLOSED = "closed"
+#: Of a snapshot's view: the volume that its snapshot is of.
+VIEW = "view"
 CREATING, READY, DELETING = "creating", "ready", "deleting"
 #: It is served as before, but the service has forgotten it.
 UNMANAGED = "unmanaged"
@@ -39,6 +41,7 @@ class ShareVolumes:
         volumes: storage.Storage,
         filesystems: filesystem.Filesystems,
         share_servers: servers.ShareServers,
+        throttle: limits.Throttle,
         *,
         owner: str,
     ) -> None:
@@ -46,6 +49,7 @@ class ShareVolumes:
         self.filesystems = filesystems
         self.servers = share_servers
         self.owner = owner
+        self._throttle = throttle
 
     def list(self) -> Sequence[storage.Volume]:
         """Return the volumes of all shares, also of those half-made or unmanaged, by id."""
@@ -82,9 +86,30 @@ class ShareVolumes:
         return os.path.join(self.servers.directory(volume.labels[SERVER]), name(volume))
 
     def mount(self, volume: storage.Volume) -> None:
-        """Mount a share where its server sees it; idempotent."""
+        """Mount a share where its server sees it, with its limits; idempotent."""
         device = self.storage.activate(volume.id)
         self.filesystems.mount(device, self.path(volume), volume.filesystem)
+        self.limit(volume)
+
+    def limit(self, volume: storage.Volume) -> None:
+        """Set a share's limits, if it has any, for it and for its snapshots' views; idempotent."""
+        if text := volume.labels.get(limits.LABEL):
+            size = self.storage.get(volume.id).size
+            self._limit(volume, self._devices(volume), limits.from_label(text).of(size))
+
+    def lift(self, volume: storage.Volume, device: str | None = None) -> None:
+        """Take a share's limits, if it has any, from all of its devices or from one; idempotent."""
+        if limits.LABEL in volume.labels:
+            devices = [device] if device else self._devices(volume)
+            self._limit(volume, devices, device_limits.Limits())
+
+    @contextlib.contextmanager
+    def unlimited(self, volume: storage.Volume) -> Iterator[None]:
+        """Lift a share's limits while the body runs: what has a deadline mustn't wait for them."""
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.limit, volume)
+            self.lift(volume)
+            yield
 
     def usage(self, volume: storage.Volume) -> filesystem.Usage:
         """Return how full a share is.
@@ -120,6 +145,7 @@ class ShareVolumes:
     def remove(self, volume: storage.Volume) -> None:
         """Remove a share and its volume for good; idempotent."""
         self.withdraw(volume, name(volume))
+        self.lift(volume)
         self.filesystems.unmount(self.path(volume))
         self.storage.delete(volume.id)
 
@@ -133,6 +159,7 @@ class ShareVolumes:
             undo.callback(self.reopen, volume)
             self.storage.set_labels(volume.id, {CLOSED: "yes"})
             self.speaking(volume).suspend(name(volume))
+            self.lift(volume)
             self.filesystems.unmount(self.path(volume))
             yield
 
@@ -143,6 +170,18 @@ class ShareVolumes:
         if rules := speaking.shares().get(name(volume)):
             speaking.set_share(name(volume), rules)
         self.storage.set_labels(volume.id, {CLOSED: None})
+
+    def _devices(self, volume: storage.Volume) -> Sequence[str]:
+        views = [e.id for e in self.storage.list(self.owner) if e.labels.get(VIEW) == volume.id]
+        return [self.storage.activate(each) for each in (volume.id, *views)]
+
+    def _limit(
+        self, volume: storage.Volume, devices: Sequence[str], most: device_limits.Limits
+    ) -> None:
+        container_id = None
+        with contextlib.suppress(exceptions.NotFound):
+            container_id = self.servers.get(volume.labels[SERVER]).container_id
+        self._throttle.set(devices, container_id, most)
 
 
 def identity(volume: storage.Volume) -> str | None:

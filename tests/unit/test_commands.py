@@ -24,6 +24,7 @@ EXAMPLES = {
     "alone6": "2001:db8::5",
     "bridge": "br-int",
     "btrfs": f"{STATE}/backends/btrfs",
+    "count": "1048576",
     "destination": "192.0.2.0/24",
     "container": "0123456789abcdef" * 4,
     "device": "/dev/loop13",

@@ -12,7 +12,7 @@ from concurrent import futures
 from typing import Any
 
 from container_stack import exceptions
-from container_stack.shares import model, service
+from container_stack.shares import limits, model, service
 
 #: Seconds for which a call waits, so that what is soon ready need not be asked for.
 PATIENCE = 20.0
@@ -25,6 +25,7 @@ class Wanted:
     """A share that is to be.
 
     :param size: bytes.
+    :param limits: as on its volume.
     """
 
     share_id: str
@@ -32,6 +33,7 @@ class Wanted:
     size: int
     protocol: str
     snapshot_id: str
+    limits: str = ""
 
 
 class Copies:
@@ -82,6 +84,7 @@ class Copies:
                     wanted.size,
                     wanted.protocol,
                     snapshot_id=wanted.snapshot_id,
+                    limited=limits.from_label(wanted.limits),
                 )
             )
         except BaseException as exc:

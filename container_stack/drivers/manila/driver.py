@@ -27,6 +27,7 @@ from container_stack.drivers.manila import (
     errors,
     managing,
     networks,
+    qos,
     sites,
     snapshots,
     subnets,
@@ -42,6 +43,7 @@ class ContainerShareDriver(
     managing.ManagingCalls,
     subnets.Subnets,
     choosing.Choosing,
+    qos.Qos,
     usage.Usage,
     driver.ShareDriver,  # type: ignore[misc]
 ):
@@ -70,6 +72,7 @@ class ContainerShareDriver(
             sites.check(self._settings, handles_servers=self.driver_handles_share_servers)
             self._site = sites.server(self._settings)
             self._shares = assembly.open_service(self._settings)
+        self.qos_type_support = self._shares.limiting.supported()
         self._copies = copying.Copies(self._shares, self._memory, copying.PATIENCE)
 
     def check_for_setup_error(self) -> None:
@@ -93,6 +96,7 @@ class ContainerShareDriver(
         try:
             again = self._ensure_server(share["share_server"])
             found = self._shares.ensure(share["id"])
+            self._limit(share)
         except exceptions.ContainerStackError as exc:
             LOG.error("Share %(id)s is not served: %(why)s", {"id": share["id"], "why": exc})
             return {"status": constants.STATUS_ERROR}
@@ -152,6 +156,7 @@ class ContainerShareDriver(
                 answers.server_id(share_server or self._site),
                 share["size"] * answers.GIB,
                 share["share_proto"].upper(),
+                limited=self._wanted(share),
             )
         return answers.locations(made)
 
@@ -237,6 +242,7 @@ class ContainerShareDriver(
     def _update_share_stats(self, data: dict[str, Any] | None = None) -> None:
         with errors.translated():
             capacity = self._shares.capacity()
+            self._shares.limiting.keep()
         reserved = self.configuration.safe_get("reserved_share_percentage") or 0
         on_extend = self.configuration.safe_get("reserved_share_extend_percentage")
         from_snapshot = self.configuration.safe_get("reserved_share_from_snapshot_percentage")
@@ -251,7 +257,7 @@ class ContainerShareDriver(
             "reserved_share_extend_percentage": on_extend or reserved,
             "reserved_snapshot_percentage": from_snapshot or reserved,
             "thin_provisioning": False,
-            "qos": False,
+            "qos": self.qos_type_support,
         }
         super()._update_share_stats(
             {

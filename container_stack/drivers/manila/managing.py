@@ -7,13 +7,13 @@ from manila import exception
 from oslo_log import log
 
 from container_stack import exceptions
-from container_stack.drivers.manila import answers, errors
+from container_stack.drivers.manila import answers, errors, qos
 from container_stack.shares import model, service
 
 LOG = log.getLogger(__name__)
 
 
-class ManagingCalls:
+class ManagingCalls(qos.Qos):
     """The part of the driver that Manila calls to manage and unmanage."""
 
     _shares: service.ShareService
@@ -43,6 +43,7 @@ class ManagingCalls:
             raise exception.ManageInvalidShare(
                 reason=f"it is a {found.protocol} share, not one of {share['share_proto']}"
             )
+        self._limit(share)
         return {
             "size": answers.size_gb(found.size),
             "export_locations": answers.locations(found),

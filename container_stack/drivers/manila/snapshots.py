@@ -13,13 +13,13 @@ from manila.common import constants
 from oslo_log import log
 
 from container_stack import exceptions
-from container_stack.drivers.manila import answers, copying, errors
+from container_stack.drivers.manila import answers, copying, errors, qos
 from container_stack.shares import model, protocol, service
 
 LOG = log.getLogger(__name__)
 
 
-class SnapshotCalls:
+class SnapshotCalls(qos.Qos):
     """The part of the driver that Manila calls about snapshots."""
 
     _shares: service.ShareService
@@ -54,12 +54,15 @@ class SnapshotCalls:
         parent_share: Any = None,
     ) -> dict[str, Any]:
         """Make a share with a snapshot's content; a long copy goes on after this has returned."""
+        with errors.translated(share["id"]):
+            limited = self._wanted(share)
         wanted = copying.Wanted(
             share["id"],
             answers.server_id(share_server or self._site),
             share["size"] * answers.GIB,
             share["share_proto"].upper(),
             _name(snapshot),
+            limited.to_label() if limited else "",
         )
         return self._answer(self._copies.begin(wanted))
 

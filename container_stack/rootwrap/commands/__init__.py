@@ -22,6 +22,7 @@ from container_stack.rootwrap.commands import (
     btrfs,
     disks,
     fs,
+    limits,
     loop,
     lvm,
     networks,
@@ -48,6 +49,7 @@ __all__ = [
     "disks",
     "filters",
     "fs",
+    "limits",
     "loop",
     "lvm",
     "networks",
@@ -58,7 +60,7 @@ __all__ = [
 
 DRIVERS: Mapping[str, tuple[Command, ...]] = {
     "glance": programs.ATTACH,
-    "manila": (*loop.ALL, *fs.SHARES, *lvm.ALL, *networks.ALL),
+    "manila": (*loop.ALL, *fs.SHARES, *lvm.ALL, *networks.ALL, *limits.ALL),
     "nova": (*ports.ALL, *disks.ALL, disks.MOUNT_ROOT),
     "osd": (*loop.ALL, *fs.VOLUMES, *lvm.ALL, *btrfs.ALL, *nfs.ALL, *fs.EBS, programs.OSD_FENCE),
 }

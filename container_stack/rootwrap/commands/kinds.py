@@ -38,6 +38,7 @@ KINDS: Mapping[str, str] = {
     "bridge": _GROUP,
     "btrfs": _KEPT,
     "container": "[0-9a-f]{64}",
+    "count": "(?:0|[1-9][0-9]*)",
     "destination": f"(?:{_IP4}|{_IP6})/[0-9]+",
     "device": rf"(?:{_LOOP}|{_LV})",
     "digest": "[0-9a-f]{16}",
