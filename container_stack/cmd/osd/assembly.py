@@ -63,9 +63,9 @@ class Daemon:
             failed = self._start_services()
             undo.callback(self._stop_services)
             self._rest = self._serve(undo)
+            undo.callback(self._stop_waiting)
             for name, exc in failed.items():
                 self._wait_for(name, exc)
-            undo.callback(self._stop_waiting)
             for each in list(self._ready.values()):
                 self._plug(each, undo)
             self._reconcile(undo)
