@@ -8,7 +8,8 @@ usage is what the daemon measured last.
 
 import collections
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import falcon
 import prometheus_client
@@ -19,6 +20,7 @@ from container_stack import exceptions
 from container_stack.volumes import backend, model, ownership, registry, service
 
 Metric = core.Metric
+T = TypeVar("T")
 _VOLUME: Mapping[str, tuple[str, Callable[[model.Volume], float]]] = {
     "osd_volume_size_bytes": ("Size that the volume was given.", lambda each: each.spec.size),
     "osd_volume_used_bytes": (
@@ -100,7 +102,8 @@ class _Figures(collecting.Collector):
             yield _gauge("osd_registry_up", "1 while the registry answers.", False)
             return
         yield _gauge("osd_registry_up", "1 while the registry answers.", True)
-        yield from _of_nodes(nodes)
+        found = [([node.id], node) for node in nodes]
+        yield from _families(_NODE, core.GaugeMetricFamily, ["node"], found)
         yield from _of_volumes(volumes)
         yield _alerts(volumes, alerts)
         yield self._uses()
@@ -126,19 +129,13 @@ class _Figures(collecting.Collector):
             uses.add_metric([name], sum(use.count for use in each.uses()))
         return uses
 
-    def _of_devices(self, volumes: Mapping[str, Sequence[model.Volume]]) -> Iterable[Metric]:
-        families = {
-            name: core.CounterMetricFamily(name, text, labels=["driver", "volume"])
-            for name, (text, _) in _DEVICE.items()
-        }
-        for driver, volume, stats in self._counted(volumes):
-            for name, (_, figure) in _DEVICE.items():
-                families[name].add_metric([driver, volume.name], figure(stats))
-        return families.values()
+    def _of_devices(self, volumes: Mapping[str, Sequence[model.Volume]]) -> Iterator[Metric]:
+        found = [([driver, name], stats) for driver, name, stats in self._counted(volumes)]
+        return _families(_DEVICE, core.CounterMetricFamily, ["driver", "volume"], found)
 
     def _counted(
         self, volumes: Mapping[str, Sequence[model.Volume]]
-    ) -> Iterator[tuple[str, model.Volume, model.Stats]]:
+    ) -> Iterator[tuple[str, str, model.Stats]]:
         for driver, owned in volumes.items():
             counting = self._services[driver].backend
             if not isinstance(counting, backend.Counting):
@@ -146,18 +143,24 @@ class _Figures(collecting.Collector):
             for volume in (each for each in owned if each.attached_on == self._owner.node_id):
                 # Those that have no device now are left out.
                 with contextlib.suppress(exceptions.ContainerStackError):
-                    yield driver, volume, counting.stats(volume.id)
+                    yield driver, volume.name, counting.stats(volume.id)
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:
     return core.GaugeMetricFamily(name, text, value=value)
 
 
-def _of_nodes(nodes: Sequence[model.Node]) -> Iterator[Metric]:
-    for name, (text, figure) in _NODE.items():
-        family = core.GaugeMetricFamily(name, text, labels=["node"])
-        for node in nodes:
-            family.add_metric([node.id], figure(node))
+def _families(
+    figures: Mapping[str, tuple[str, Callable[[T], float]]],
+    kind: Callable[..., Any],
+    labels: Sequence[str],
+    of: Sequence[tuple[Sequence[str], T]],
+) -> Iterator[Metric]:
+    """Yield each figure of all things, which come with the values of their labels."""
+    for name, (text, figure) in figures.items():
+        family = kind(name, text, labels=labels)
+        for values, thing in of:
+            family.add_metric(values, figure(thing))
         yield family
 
 
@@ -168,12 +171,8 @@ def _of_volumes(volumes: Mapping[str, Sequence[model.Volume]]) -> Iterator[Metri
         count.add_metric([driver, "volume"], len(owned) - snapshots)
         count.add_metric([driver, "snapshot"], snapshots)
     yield count
-    for name, (text, figure) in _VOLUME.items():
-        family = core.GaugeMetricFamily(name, text, labels=["driver", "volume"])
-        for driver, owned in volumes.items():
-            for each in owned:
-                family.add_metric([driver, each.name], figure(each))
-        yield family
+    found = [([driver, each.name], each) for driver, owned in volumes.items() for each in owned]
+    yield from _families(_VOLUME, core.GaugeMetricFamily, ["driver", "volume"], found)
 
 
 def _alerts(volumes: Mapping[str, Sequence[model.Volume]], alerts: Sequence[model.Alert]) -> Metric:

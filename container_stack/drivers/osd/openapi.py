@@ -102,7 +102,6 @@ class Document:
 
 def _operation(
     summary: str,
-    answer: Schema,
     *,
     path: tuple[str, ...] = (),
     query: tuple[str, ...] = (),
@@ -110,7 +109,7 @@ def _operation(
     body: Schema | None = None,
     errors: tuple[int, ...] = (),
 ) -> Schema:
-    responses: Schema = {"200": _response(summary, answer)}
+    responses: Schema = {"200": _response(summary, {})}
     # Every request may be unreadable; every answer may need a database that is away.
     for status in {400, 503, *errors}:
         responses[str(status)] = _response("Why not", _WORD)
@@ -125,6 +124,16 @@ def _operation(
     return found
 
 
+def _get(
+    summary: str, *errors: int, path: tuple[str, ...] = (), query: tuple[str, ...] = ()
+) -> Schema:
+    return {"get": _operation(summary, path=path, query=query, errors=errors)}
+
+
+def _put(summary: str, *errors: int, path: tuple[str, ...] = ()) -> Schema:
+    return {"put": _operation(summary, path=path, errors=errors)}
+
+
 def _response(description: str, answer: Schema) -> Schema:
     return {"description": description, "content": {_TEXT: {"schema": answer}}}
 
@@ -136,42 +145,36 @@ def _parameter(name: str, place: str, required: bool) -> Schema:
 
 def _volumes(base: str, snapshots: str, era: int) -> Schema:
     bodies = {name: both[era] for name, both in _BODIES.items()}
-    made, one = _operation("List volumes", {}, query=_LISTS), ("volume_id",)
+    one, versions = ("volume_id",), _get("Versions of the interface")
     figures = {
-        f"{base}/{name}/{{volume_id}}": {"get": _operation(f"The {name} of a volume", {}, path=one)}
+        f"{base}/{name}/{{volume_id}}": _get(f"The {name} of a volume", path=one)
         for name in ("stats", "alerts", "usage", "usedsize", "requests")
     }
     return {
         base: {
-            "get": made,
-            "post": _operation("Create a volume", {}, body=bodies["create"]),
+            **_get("List volumes", query=_LISTS),
+            "post": _operation("Create a volume", body=bodies["create"]),
         },
         f"{base}/{{volume_id}}": {
-            "get": _operation("Inspect a volume", {}, path=one),
-            "put": _operation(
-                "Change, attach or mount a volume", {}, path=one, body=bodies["change"]
-            ),
-            "delete": _operation("Delete a volume", {}, path=one),
+            **_get("Inspect a volume", path=one),
+            "put": _operation("Change, attach or mount a volume", path=one, body=bodies["change"]),
+            "delete": _operation("Delete a volume", path=one),
         },
         **figures,
-        f"{base}/requests": {"get": _operation("Changes that are being made", {})},
-        f"{base}/versions": {"get": _operation("Versions of the interface", {})},
-        f"{base.removeprefix('/v1')}/versions": {
-            "get": _operation("Versions of the interface", {})
-        },
+        f"{base}/requests": _get("Changes that are being made"),
+        f"{base}/versions": versions,
+        f"{base.removeprefix('/v1')}/versions": versions,
         snapshots: {
-            "get": _operation("List snapshots", {}, query=_LISTS),
-            "post": _operation("Take a snapshot", {}, body=bodies["snapshot"]),
+            **_get("List snapshots", query=_LISTS),
+            "post": _operation("Take a snapshot", body=bodies["snapshot"]),
         },
         f"{snapshots}/restore/{{volume_id}}": {
-            "post": _operation(
-                "Restore a volume", {}, path=one, query=("SnapID",), needed=("SnapID",)
-            )
+            "post": _operation("Restore a volume", path=one, query=("SnapID",), needed=("SnapID",))
         },
     }
 
 
-_EVENTS = _operation("What happened", {}, query=("VolumeID", "After", "Limit"), errors=(404,))
+_EVENTS = _get("What happened", 404, query=("VolumeID", "After", "Limit"))
 _FILE = {"schema": _WORD}
 _FILES: Schema = {f"text/{kind}; charset=utf-8": _FILE for kind in ("html", "css", "javascript")}
 _NONE = {"description": "There is none", "content": {_TEXT: _FILE}}
@@ -196,18 +199,12 @@ def _document(title: str, paths: Schema) -> Schema:
     }
 
 
-def _get(
-    summary: str, *errors: int, path: tuple[str, ...] = (), query: tuple[str, ...] = ()
-) -> Schema:
-    return {"get": _operation(summary, {}, path=path, query=query, errors=errors)}
-
-
 DRIVER = _document(
     "Open Storage: volumes of a driver",
     {
         **_volumes("/v1/volumes", "/v1/snapshot", 0),
         **_volumes("/v1/osd-volumes", "/v1/osd-snapshot", 1),
-        "/v1/events": {"get": _EVENTS},
+        "/v1/events": _EVENTS,
         "/v1/cluster": _get("The cluster", 500),
     },
 )
@@ -216,7 +213,7 @@ CLUSTER = _document(
     {
         "/v1/cluster": {
             **_get("The cluster", 500),
-            "delete": _operation("Forget nodes", {}, query=("id",), needed=("id",)),
+            "delete": _operation("Forget nodes", query=("id",), needed=("id",)),
         },
         "/v1/cluster/enumerate": _get("The cluster", 500),
         "/v1/cluster/inspect/{node_id}": _get("A node", 404, path=("node_id",)),
@@ -224,16 +221,14 @@ CLUSTER = _document(
         "/v1/cluster/gossipstate": _get("What nodes said"),
         "/v1/cluster/nodestatus": _get("This node's status"),
         "/v1/cluster/nodehealth": _get("Whether this node serves"),
-        "/v1/cluster/enablegossip": {"put": _operation("Nothing", {})},
-        "/v1/cluster/disablegossip": {"put": _operation("Nothing", {})},
-        "/v1/cluster/shutdown": {"put": _operation("Nothing", {}, errors=(501,))},
-        "/v1/cluster/shutdown/{node_id}": {
-            "put": _operation("Nothing", {}, path=("node_id",), errors=(501,))
-        },
+        "/v1/cluster/enablegossip": _put("Nothing"),
+        "/v1/cluster/disablegossip": _put("Nothing"),
+        "/v1/cluster/shutdown": _put("Nothing", 501),
+        "/v1/cluster/shutdown/{node_id}": _put("Nothing", 501, path=("node_id",)),
         "/cluster/versions": _get("Versions of the interface"),
         "/v1/drivers": {
             **_get("Drivers"),
-            "post": _operation("Add a driver", {}, body=_DRIVER),
+            "post": _operation("Add a driver", body=_DRIVER),
         },
         "/v1/drivers/{driver}/volumes": _get(
             "Volumes of a driver", 404, path=("driver",), query=("After", "Limit")
@@ -246,6 +241,6 @@ CLUSTER = _document(
         "/v1/activity": _get("What this node's volumes have done so far"),
         "/": _page(),
         "/page/{name}": _page("name"),
-        "/v1/events": {"get": _EVENTS},
+        "/v1/events": _EVENTS,
     },
 )
