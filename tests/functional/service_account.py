@@ -12,7 +12,7 @@ import traceback
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -20,6 +20,7 @@ from container_stack.rootwrap import commands, config
 
 ETC = Path(__file__).parents[2] / "etc" / "container-stack"
 DAEMON = Path(sys.executable).with_name("container-stack-rootwrap-daemon")
+A = TypeVar("A", bound="Account")
 
 
 @contextlib.contextmanager
@@ -30,12 +31,21 @@ def account(
     groups: Sequence[int] = (),
 ) -> "Iterator[Account]":
     """Make a user with a directory of his own, and remove both."""
+    with making(
+        lambda name, directory: Account(name, directory, driver=driver, more=more, groups=groups)
+    ) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def making(new: Callable[[str, Path], A]) -> Iterator[A]:
+    """Make what is made of a new name and a new directory, and remove all of it."""
     if not DAEMON.exists():
         pytest.fail("Install the package: sudo is given its console script.")
     name = f"cstest{uuid.uuid4().hex[:8]}"
     directory = Path("/var/tmp") / name
     directory.mkdir(mode=0o755)
-    made = Account(name, directory, driver=driver, more=more, groups=groups)
+    made = new(name, directory)
     try:
         made.make()
         yield made
@@ -74,6 +84,16 @@ class Account:
             ["useradd", "--system", "--no-create-home", "--shell", "/bin/false", self.name],
             check=True,
         )
+        rule = self.prepare()
+        draft = self.config.parent / "sudoers"
+        draft.write_text(rule)
+        subprocess.run(["visudo", "-c", "-f", draft], check=True, capture_output=True)
+        draft.chmod(0o440)
+        shutil.move(draft, self._rule)
+        subprocess.run(["visudo", "-c"], check=True, capture_output=True)
+
+    def prepare(self) -> str:
+        """Make his directories and configuration, and return what sudoers shall say of him."""
         for path in (self.state, self.state / "volumes", self.state / "mounts"):
             path.mkdir(mode=0o755)
             shutil.chown(path, self.name)
@@ -86,12 +106,7 @@ class Account:
         state = str(self.state)
         more = "".join(f"{each.filter(state)}\n" for each in self._more)
         shipped.write_text(commands.filters(self._driver, state, str(DAEMON.parent)) + more)
-        draft = self.config.parent / "sudoers"
-        draft.write_text(config.sudoers(self.name, str(DAEMON), str(self.config.parent)))
-        subprocess.run(["visudo", "-c", "-f", draft], check=True, capture_output=True)
-        draft.chmod(0o440)
-        shutil.move(draft, self._rule)
-        subprocess.run(["visudo", "-c"], check=True, capture_output=True)
+        return config.sudoers(self.name, str(DAEMON), str(self.config.parent))
 
     def remove(self) -> None:
         self._rule.unlink(missing_ok=True)

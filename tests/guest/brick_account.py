@@ -1,11 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A service's own user, as an operator sets him up for Glance's own rootwrap or for ours."""
 
-import shutil
-import subprocess
 import sys
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 from functional import service_account
@@ -23,11 +19,7 @@ class Account(service_account.Account):
 
     helpers: dict[str, str]
 
-    def make(self) -> None:
-        subprocess.run(
-            ["useradd", "--system", "--no-create-home", "--shell", "/bin/false", self.name],
-            check=True,
-        )
+    def prepare(self) -> str:
         directory = self.config.parent
         config.install(directory, ["glance"], scripts=str(SCRIPTS))
         glance = directory / "glance"
@@ -43,25 +35,7 @@ class Account(service_account.Account):
             "ours": f"sudo -n {ours} {self.config}",
             "glance": f"sudo -n {theirs} {glance}/rootwrap.conf",
         }
-        draft = directory / "sudoers"
-        draft.write_text(
+        return (
             config.brick_sudoers(self.name, str(ours), str(directory))
             + f"{self.name} ALL=(root) NOPASSWD: {theirs} {glance}/rootwrap.conf *\n"
         )
-        draft.chmod(0o440)
-        subprocess.run(["visudo", "-c", "-f", draft], check=True, capture_output=True)
-        shutil.move(draft, self._rule)
-
-
-def account() -> Iterator[Account]:
-    """Yield a new user, and remove him."""
-    name = f"cstest{uuid.uuid4().hex[:8]}"
-    directory = Path("/var/tmp") / name
-    directory.mkdir(mode=0o755)
-    made = Account(name, directory)
-    try:
-        made.make()
-        yield made
-    finally:
-        made.remove()
-        shutil.rmtree(directory)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 from contract import tgt_world
-from functional import test_sudo
+from functional import service_account, test_sudo
 
 from container_stack import exceptions
 from container_stack.host import attach, attach_brick, brick_helper
@@ -168,7 +168,8 @@ def lio(initiator: None, tmp_path: Path) -> Iterator[LioWorld]:
 
 @pytest.fixture(scope="module")
 def account() -> Iterator[brick_account.Account]:
-    yield from brick_account.account()
+    with service_account.making(brick_account.Account) as made:
+        yield made
 
 
 @contextlib.contextmanager
