@@ -91,7 +91,7 @@ class VolumePlugin:
     # What Docker asks ---------------------------------------------------------------------
 
     def _capabilities(self, _body: Body, _gone: Gone) -> Body:
-        shared = self._volumes.capabilities.shared
+        shared = self._volumes.backend.shared
         return {"Capabilities": {"Scope": "global" if shared else "local"}}
 
     def _create(self, body: Body, gone: Gone) -> Body:

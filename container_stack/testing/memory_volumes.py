@@ -9,7 +9,6 @@ device is a file.
 """
 
 import contextlib
-import dataclasses
 import hashlib
 import os
 import shutil
@@ -46,15 +45,12 @@ class MemoryVolumes(backend.Backend, backend.Snapshots, backend.Growing, backend
         self.busy: set[str] = set()
 
     @property
-    def capabilities(self) -> backend.Capabilities:
-        return backend.Capabilities(
-            kind=model.Kind.FILE,
-            filesystems=("none",),
-            shared=self._shared,
-            snapshots=True,
-            grow=True,
-            restore=True,
-        )
+    def filesystems(self) -> tuple[str, ...]:
+        return ("none",)
+
+    @property
+    def shared(self) -> bool:
+        return self._shared
 
     def start(self) -> None:
         self.hook("start", "")
@@ -69,7 +65,7 @@ class MemoryVolumes(backend.Backend, backend.Snapshots, backend.Growing, backend
         self.hook("start.done", "")
 
     def create(self, volume_id: str, spec: model.Spec) -> None:
-        if spec.filesystem not in ("", *self.capabilities.filesystems):
+        if spec.filesystem not in ("", *self.filesystems):
             raise exceptions.InvalidRequest(f"{spec.filesystem!r} can't be had here.")
         with self._step("create", volume_id):
             if not os.path.exists(self._path(volume_id)):
@@ -206,10 +202,8 @@ class MemoryBlocks(MemoryVolumes, backend.BlockBackend, backend.Counting):
     """The same as block volumes: attached, formatted, and then mounted."""
 
     @property
-    def capabilities(self) -> backend.Capabilities:
-        return dataclasses.replace(
-            super().capabilities, kind=model.Kind.BLOCK, filesystems=("ext4", "xfs"), stats=True
-        )
+    def filesystems(self) -> tuple[str, ...]:
+        return ("ext4", "xfs")
 
     def attach(self, volume_id: str) -> str:
         with self._step("attach", volume_id):
@@ -229,8 +223,8 @@ class MemoryBlocks(MemoryVolumes, backend.BlockBackend, backend.Counting):
         with self._step("format", volume_id):
             record = self._attached(volume_id)
             present = record.get("filesystem", "")
-            filesystem = filesystem or present or self.capabilities.filesystems[0]
-            if filesystem not in self.capabilities.filesystems or present not in ("", filesystem):
+            filesystem = filesystem or present or self.filesystems[0]
+            if filesystem not in self.filesystems or present not in ("", filesystem):
                 raise exceptions.InvalidRequest(f"{filesystem!r} can't be had, there is {present}.")
             self._write(volume_id, {**record, "filesystem": filesystem})
 

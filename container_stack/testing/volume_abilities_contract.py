@@ -35,7 +35,7 @@ class BlockContract(volume_world.VolumeFixtures):
 
     def test_file_system_that_is_there_keeps_its_data(self, world: World) -> None:
         made, one = world.blocks(), world.create()
-        first, *others = made.capabilities.filesystems
+        first, *others = made.filesystems
         made.attach(one)
         made.format(one, first)
         world.write(one, "kept")

@@ -35,17 +35,6 @@ from container_stack.volumes import backend, model
 class VolumeBackendContract(volume_world.VolumeFixtures):
     """What every backend of volumes must do."""
 
-    def test_what_it_claims_and_what_it_is_agree(self, world: World) -> None:
-        can, made = world.backend.capabilities, world.backend
-        assert can.snapshots == isinstance(made, backend.Snapshots)
-        assert can.grow == isinstance(made, backend.Growing)
-        assert can.restore == isinstance(made, backend.Restoring)
-        assert can.stats == isinstance(made, backend.Counting)
-        assert can.take == isinstance(made, backend.Taking)
-        assert bool(can.kind & model.Kind.BLOCK) == isinstance(made, backend.BlockBackend)
-        assert bool(can.kind & model.Kind.FILE) != bool(can.kind & model.Kind.BLOCK)
-        assert can.filesystems
-
     def test_new_volume_is_empty_and_can_be_written(self, world: World) -> None:
         one = world.create()
         with world.mounted(one) as path:
@@ -67,7 +56,7 @@ class VolumeBackendContract(volume_world.VolumeFixtures):
         assert world.backend.list() == [one]
 
     def test_every_file_system_that_it_claims_can_be_had_and_no_other(self, world: World) -> None:
-        for kind in world.backend.capabilities.filesystems:
+        for kind in world.backend.filesystems:
             one = world.create(filesystem=kind)
             world.write(one, kind)
             assert world.read(one) == kind
@@ -77,7 +66,7 @@ class VolumeBackendContract(volume_world.VolumeFixtures):
         assert world.backend.list() == []
 
     def test_absurd_size_is_refused_and_nothing_is_made(self, world: World) -> None:
-        if not world.backend.capabilities.limits:
+        if not world.backend.limits:
             pytest.skip("the backend doesn't claim that sizes are limits")
         with pytest.raises((exceptions.NoSpace, exceptions.InvalidRequest)):
             world.create(model.LARGEST - 1)
@@ -188,7 +177,7 @@ class VolumeBackendContract(volume_world.VolumeFixtures):
         assert 90 * MIB < world.backend.usage(one).used - before < 120 * MIB
 
     def test_volume_does_not_take_more_than_its_size(self, world: World) -> None:
-        if not world.backend.capabilities.limits:
+        if not world.backend.limits:
             pytest.skip("the backend doesn't claim that sizes are limits")
         one = world.create(SMALL)
         with world.mounted(one) as path:

@@ -6,10 +6,9 @@ A backend is a class that takes :class:`Options`, registered under the entry-poi
 objects and processes may come and go. It isn't told names, only ids, which are safe as file names.
 ``container_stack.testing.volume_backend_contract`` is the test suite that every backend passes.
 
-What a backend can do beyond the minimum it says twice: as :class:`Capabilities`, which people are
-shown, and by being a :class:`BlockBackend`, :class:`Snapshots`, :class:`Growing`,
-:class:`Restoring`, :class:`Sending`, :class:`Counting`, :class:`Taking` or :class:`Watching`, which
-the service looks at.
+What a backend can do beyond the minimum it says by being a :class:`BlockBackend`,
+:class:`Snapshots`, :class:`Growing`, :class:`Restoring`, :class:`Sending`, :class:`Counting`,
+:class:`Taking` or :class:`Watching`.
 """
 
 import abc
@@ -39,27 +38,6 @@ class Options:
     node_id: str = ""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Capabilities:
-    """What a backend can do on this host.
-
-    :param kind: FILE, or BLOCK where volumes are attached and formatted.
-    :param filesystems: that a volume can have; the first is the default.
-    :param shared: every node reaches every volume; else only the one where it was made.
-    :param limits: a volume can't take more than its size.
-    """
-
-    kind: model.Kind
-    filesystems: tuple[str, ...]
-    shared: bool = False
-    limits: bool = False
-    snapshots: bool = False
-    grow: bool = False
-    restore: bool = False
-    stats: bool = False
-    take: bool = False
-
-
 class Backend(abc.ABC):
     """Volumes of one driver. Ids are UUIDs in lower case.
 
@@ -73,8 +51,18 @@ class Backend(abc.ABC):
 
     @property
     @abc.abstractmethod
-    def capabilities(self) -> Capabilities:
-        """What it can do on this host."""
+    def filesystems(self) -> tuple[str, ...]:
+        """Those that a volume can have on this host; the first is the default."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether every node reaches every volume; else only the one where it was made."""
+        return False
+
+    @property
+    def limits(self) -> bool:
+        """Whether a volume can't take more than its size."""
+        return False
 
     @abc.abstractmethod
     def start(self) -> None:

@@ -80,7 +80,7 @@ class Driver:
 
     def reaches(self, volume: model.Volume) -> bool:
         """Tell whether this node reaches a volume's data."""
-        return self.backend.capabilities.shared or volume.node_id == self.node_id
+        return self.backend.shared or volume.node_id == self.node_id
 
     @contextlib.contextmanager
     def owning(self, volume_id: str) -> Iterator[None]:

@@ -146,7 +146,7 @@ class Lives:
         return self._driver.usable(found.id)
 
     def _check_filesystem(self, filesystem: str) -> None:
-        known = self._backend.capabilities.filesystems
+        known = self._backend.filesystems
         if filesystem not in ("", *known):
             raise exceptions.InvalidRequest(
                 f"Filesystem format ({filesystem}) must be {' or '.join(known)}."
@@ -155,8 +155,8 @@ class Lives:
     def _make(
         self, volume: model.Volume, work: Callable[[], None], filesystem: str = ""
     ) -> model.Volume:
-        if self._backend.capabilities.kind & model.Kind.FILE:
-            filesystem = volume.spec.filesystem or self._backend.capabilities.filesystems[0]
+        if not isinstance(self._backend, backend.BlockBackend):
+            filesystem = volume.spec.filesystem or self._backend.filesystems[0]
         with self._driver.locks.hold(volume.id), contextlib.ExitStack() as undo:
             undo.callback(self._unmake, volume.id)
             self._driver.registry.add(volume)

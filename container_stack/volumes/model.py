@@ -21,15 +21,6 @@ SMALLEST, LARGEST = 1, 2**62
 DEFAULT_SIZE = 1000 * 1024**2
 
 
-class Kind(enum.IntFlag):
-    """What a driver keeps; the numbers are those of the original."""
-
-    FILE = 1
-    BLOCK = 2
-    OBJECT = 4
-    CLUSTERED = 8
-
-
 class State(enum.IntFlag):
     """How far a volume is; the numbers are those of the original."""
 

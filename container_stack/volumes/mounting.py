@@ -184,7 +184,7 @@ class Mounting:
             filesystem
             or volume.format
             or volume.spec.filesystem
-            or self._driver.backend.capabilities.filesystems[0]
+            or self._driver.backend.filesystems[0]
         )
         self._blocks().format(volume.id, wanted)
         if volume.format != wanted:

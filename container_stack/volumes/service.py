@@ -55,11 +55,6 @@ class VolumeService:
         """Who keeps the volumes."""
         return self._driver.backend
 
-    @property
-    def capabilities(self) -> keepers.Capabilities:
-        """What the backend can do on this host."""
-        return self._driver.backend.capabilities
-
     def start(self) -> None:
         """Make ready, and finish or undo what a crash left half-done. Nothing is mounted.
 

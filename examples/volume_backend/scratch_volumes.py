@@ -30,17 +30,14 @@ class ScratchVolumes(backend.Backend, backend.Growing):
 
     SETTINGS: ClassVar[Mapping[str, str] | None] = {}
 
+    filesystems = ("tmpfs",)
+    limits = True
+
     def __init__(self, options: backend.Options) -> None:
         self._executor = options.executor
         self._top = os.path.join(options.directory, "volumes")
         self._points = mount_points.MountPoints(options.executor)
         self._memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-    @property
-    def capabilities(self) -> backend.Capabilities:
-        return backend.Capabilities(
-            kind=model.Kind.FILE, filesystems=("tmpfs",), limits=True, grow=True
-        )
 
     def start(self) -> None:
         mount_points.make_private(self._top)

@@ -7,7 +7,7 @@ import falcon
 
 from container_stack import exceptions
 from container_stack.drivers.osd import answers, body, forms
-from container_stack.volumes import model, service
+from container_stack.volumes import backend, model, service
 
 #: Makes a driver of a name and settings, and has it served.
 Add = Callable[[str, Mapping[str, str]], None]
@@ -53,16 +53,16 @@ class Drivers:
         self._add(name, settings)
 
     def _driver(self, name: str) -> forms.Json:
-        can = self._services[name].capabilities
+        made = self._services[name].backend
         return {
             "name": name,
             "backend": self._backends.get(name, name),
-            "type": (can.kind.name or "").lower().replace("|", ","),
-            "filesystems": list(can.filesystems),
-            "shared": can.shared,
-            "limits": can.limits,
-            "snapshots": can.snapshots,
-            "grow": can.grow,
-            "restore": can.restore,
-            "stats": can.stats,
+            "type": "block" if isinstance(made, backend.BlockBackend) else "file",
+            "filesystems": list(made.filesystems),
+            "shared": made.shared,
+            "limits": made.limits,
+            "snapshots": isinstance(made, backend.Snapshots),
+            "grow": isinstance(made, backend.Growing),
+            "restore": isinstance(made, backend.Restoring),
+            "stats": isinstance(made, backend.Counting),
         }

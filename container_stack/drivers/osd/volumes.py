@@ -57,7 +57,7 @@ class Volumes(Resource):
         if wanted.spec is None:
             raise exceptions.InvalidRequest("Invalid argument: the request has no spec.")
         spec = wanted.spec
-        if spec.filesystem == _NONE and _NONE not in self._service.capabilities.filesystems:
+        if spec.filesystem == _NONE and _NONE not in self._service.backend.filesystems:
             spec = dataclasses.replace(spec, filesystem="")
         return self._service.create(wanted.name, spec, labels=wanted.labels, source=wanted.source)
 

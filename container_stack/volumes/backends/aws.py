@@ -61,6 +61,8 @@ class EBS(
         "timeout": "seconds in which EC2 must have done something; default: 300",
     }
 
+    shared = limits = True
+
     def __init__(
         self,
         options: backend.Options,
@@ -86,19 +88,8 @@ class EBS(
         self._unit = unit
 
     @property
-    def capabilities(self) -> backend.Capabilities:
-        others = tuple(kind for kind in _KINDS if kind != self._default)
-        return backend.Capabilities(
-            kind=model.Kind.BLOCK,
-            filesystems=(self._default, *others),
-            shared=True,
-            limits=True,
-            snapshots=True,
-            grow=True,
-            restore=True,
-            stats=True,
-            take=True,
-        )
+    def filesystems(self) -> tuple[str, ...]:
+        return self._default, *(kind for kind in _KINDS if kind != self._default)
 
     def start(self) -> None:
         try:

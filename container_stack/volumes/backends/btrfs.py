@@ -25,6 +25,9 @@ class Subvolumes(
         "root_vol": "directory on btrfs for the volumes; default: backends/<name> in state_dir"
     }
 
+    filesystems = ("btrfs",)
+    limits = True
+
     def __init__(self, options: backend.Options) -> None:
         self._directory = options.directory
         self._root = options.settings.get("root_vol") or ""
@@ -32,17 +35,6 @@ class Subvolumes(
             raise exceptions.InvalidRequest(f"{options.name}: root_vol is an absolute path.")
         commands.btrfs.QUOTA.argv(options.executor.state_dir, root=options.directory)
         self._subvolumes = btrfs.Subvolumes(options.executor, options.directory)
-
-    @property
-    def capabilities(self) -> backend.Capabilities:
-        return backend.Capabilities(
-            kind=model.Kind.FILE,
-            filesystems=("btrfs",),
-            limits=True,
-            snapshots=True,
-            grow=True,
-            restore=True,
-        )
 
     def start(self) -> None:
         if self._root:

@@ -45,6 +45,9 @@ class NFS(backend.Backend, backend.Snapshots, backend.Restoring):
         "default), or nothing until it is back (hard)",
     }
 
+    filesystems = (_FILESYSTEM,)
+    shared = True
+
     def __init__(self, options: backend.Options) -> None:
         self._executor = options.executor
         self._directory = options.directory
@@ -60,16 +63,6 @@ class NFS(backend.Backend, backend.Snapshots, backend.Restoring):
             options.executor, options.directory, unmounting=commands.nfs.LEAVE
         )
         self._check(options)
-
-    @property
-    def capabilities(self) -> backend.Capabilities:
-        return backend.Capabilities(
-            kind=model.Kind.FILE,
-            filesystems=(_FILESYSTEM,),
-            shared=True,
-            snapshots=True,
-            restore=True,
-        )
 
     def start(self) -> None:
         os.makedirs(self._directory, mode=0o700, exist_ok=True)

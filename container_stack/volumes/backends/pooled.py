@@ -35,6 +35,8 @@ class Pooled(
     is noted in the backend's directory.
     """
 
+    limits = True
+
     def __init__(
         self,
         options: backend.Options,
@@ -65,17 +67,8 @@ class Pooled(
         self._storage = self._pools[self._default]
 
     @property
-    def capabilities(self) -> backend.Capabilities:
-        others = tuple(kind for kind in _KINDS if kind != self._default)
-        return backend.Capabilities(
-            kind=model.Kind.BLOCK,
-            filesystems=(self._default, *others),
-            limits=True,
-            snapshots=True,
-            grow=True,
-            restore=True,
-            stats=True,
-        )
+    def filesystems(self) -> tuple[str, ...]:
+        return self._default, *(kind for kind in _KINDS if kind != self._default)
 
     def start(self) -> None:
         try:
@@ -94,7 +87,7 @@ class Pooled(
     def create(self, volume_id: str, spec: model.Spec) -> None:
         kind = spec.filesystem or self._default
         if kind not in self._pools:
-            known = ", ".join(self.capabilities.filesystems)
+            known = ", ".join(self.filesystems)
             raise exceptions.InvalidRequest(f"{kind!r} can't be had here; there are: {known}.")
         with contextlib.suppress(exceptions.NotFound):
             self._find(volume_id)

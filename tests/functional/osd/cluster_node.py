@@ -25,12 +25,11 @@ DRIVER = "shared"
 class Shared(backend.Backend):
     """Directories that all hosts share."""
 
+    filesystems = ("bind",)
+    shared = True
+
     def __init__(self, directory: str) -> None:
         self._directory = directory
-
-    @property
-    def capabilities(self) -> backend.Capabilities:
-        return backend.Capabilities(model.Kind.FILE, ("bind",), shared=True)
 
     def start(self) -> None:
         return

@@ -17,7 +17,7 @@ import pytest
 
 from container_stack import exceptions
 from container_stack.testing import memory_volumes
-from container_stack.volumes import backend, model
+from container_stack.volumes import model
 
 from . import osd_rest
 
@@ -32,9 +32,7 @@ _IGNORED = {"Ctime", "LastScan", "Timestamp", "LastUpdateTs", "DevicePath", "dev
 class Nfs(memory_volumes.MemoryBlocks):
     """What 0.3's nfs can do: it attaches and formats, though its volumes are files."""
 
-    @property
-    def capabilities(self) -> backend.Capabilities:
-        return dataclasses.replace(super().capabilities, filesystems=("nfs",), stats=False)
+    filesystems = ("nfs",)
 
     def stats(self, volume_id: str) -> model.Stats:
         raise exceptions.NotSupported("Operation not supported")
@@ -43,9 +41,7 @@ class Nfs(memory_volumes.MemoryBlocks):
 class Vfs(memory_volumes.MemoryVolumes):
     """What 0.3's vfs can do: neither attach nor snapshot."""
 
-    @property
-    def capabilities(self) -> backend.Capabilities:
-        return dataclasses.replace(super().capabilities, filesystems=("ext4", "none"))
+    filesystems = ("ext4", "none")
 
     def snapshot(self, volume_id: str, snapshot_id: str, *, read_only: bool) -> None:
         raise exceptions.NotSupported("Operation not supported")

@@ -16,7 +16,7 @@ import pytest
 
 from container_stack import exceptions
 from container_stack.host import abilities
-from container_stack.volumes import model, uses
+from container_stack.volumes import backend, model, uses
 
 from . import volume_world
 from .volume_world import World
@@ -100,7 +100,7 @@ def prepare(volumes):
     used = volumes.find("used").id
     if not volumes.uses(used):
         volumes.mount(used, holder="h")
-    if volumes.capabilities.kind == model.Kind.BLOCK:
+    if isinstance(volumes.backend, backend.BlockBackend):
         volumes.attach(volumes.find("attached").id)
         volumes.detach(volumes.find("one").id)
     if not volumes.list(model.Query(name="taken")):
