@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # uml-guest.sh COMMAND [ARG...]: run COMMAND as root under a kernel that has what this machine's lacks
-# (device-mapper, so LVM with snapshots and thin pools; Open vSwitch; later iSCSI). For operators and CI machines
+# (device-mapper, so LVM with snapshots and thin pools; Open vSwitch; iSCSI; NFS clients). For operators and CI machines
 # that are containers or have a stripped kernel: it needs root and Debian packages, but no KVM.
 #
 # The guest is User-Mode Linux: a Linux kernel that runs as a process. Its root is this Debian release
-# with LVM, Open vSwitch and Python. It sees the current directory, this checkout and $CONTAINER_STACK_WORK
-# read-write at their own paths; whatever else is written is gone when it ends. It has no network,
+# with LVM, Open vSwitch, what share servers hold, and Python. It sees the current directory, this checkout
+# and $CONTAINER_STACK_WORK read-write at their own paths; whatever else is written is gone when it ends. It has no network,
 # one CPU, no terminal, and is no security boundary: hand it nothing that you wouldn't run here.
 #
 # Exit code: COMMAND's; 124 if it took too long; 125 if the guest died (its console is printed).
@@ -23,7 +23,8 @@
 
 PACKAGES="kmod udev procps iproute2 mount sudo ca-certificates python3 lvm2 thin-provisioning-tools
     e2fsprogs xfsprogs btrfs-progs openvswitch-switch
-    open-iscsi lsscsi multipath-tools tgt targetcli-fb nfs-common nfs-kernel-server ${UML_GUEST_PACKAGES:-}"
+    open-iscsi lsscsi multipath-tools tgt targetcli-fb nfs-common nfs-kernel-server
+    busybox-static dbus-bin dbus-daemon nfs-ganesha-vfs samba samba-vfs-modules tini ${UML_GUEST_PACKAGES:-}"
 # forky's kernel runs processes under seccomp; older ones trace them, which is half as fast.
 SUITES=${UML_GUEST_SUITE:-forky trixie}
 
