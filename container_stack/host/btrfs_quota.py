@@ -83,8 +83,12 @@ class Quota:
         )
 
     def limit_group(self, number: int, limit: int) -> None:
-        """Let the subvolume of an id take so many bytes."""
-        self._executor.run(commands.btrfs.LIMIT_ID, size=limit, id=number, root=self._directory)
+        """Let the subvolume of an id take so many bytes, if it is still there."""
+        try:
+            self._executor.run(commands.btrfs.LIMIT_ID, size=limit, id=number, root=self._directory)
+        except exceptions.CommandFailed:
+            if number in self.ids():  # else its subvolume has gone meanwhile
+                raise
 
     def ids(self) -> frozenset[int]:
         """Return the ids of all subvolumes of the file system, and of some that are gone."""
