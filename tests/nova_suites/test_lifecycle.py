@@ -121,6 +121,11 @@ def test_what_we_do_ourselves_is_not_told(nova: Nova, monkeypatch: pytest.Monkey
         with tell.ours("gone"):
             tell.changed(change("gone"))
             tell.changed(change("gone", None))
-        time.sleep(0.2)
+        monkeypatch.setattr(lifecycle, "SETTLED", (0.2, 0.0))
+        with tell.ours("back"):
+            tell.changed(change("back"))
+        with tell.ours("back"):
+            tell.changed(change("back", model.State.RUNNING))
+        time.sleep(0.5)
         tell.changed(change("other", None))
         assert nova.hears(("other", STOPPED))

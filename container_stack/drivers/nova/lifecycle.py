@@ -43,6 +43,7 @@ class Lifecycle:
         self._ended: set[str] = set()
         #: When our last work with servers has ended, by the monotonic clock, for those just done.
         self._done: dict[str, float] = {}
+        self._reminders: dict[str, threading.Thread] = {}
         # Nova's own look at a server takes several calls to its conductor; and who starts mustn't
         # keep waiting who ends.
         self._tellers = futures.ThreadPoolExecutor(4, thread_name_prefix="lifecycle")
@@ -77,6 +78,8 @@ class Lifecycle:
         """Pass one change on, without waiting for what comes of it."""
         stopped = change.state is model.State.STOPPED
         with self._guard:
+            if not stopped:
+                self._reminders.pop(change.server_id, None)
             if change.server_id in self._doing:
                 # Of one that is there no more Nova knows.
                 (self._ended.add if stopped else self._ended.discard)(change.server_id)
@@ -97,13 +100,18 @@ class Lifecycle:
         return time.monotonic() - self._done[server_id] > sum(SETTLED)
 
     def _remind(self, server_id: str, pauses: Sequence[float]) -> None:
-        """Tell later that a server has ended; of one that runs again Nova doesn't believe it."""
+        """Tell later that a server has ended, unless it runs again or is gone until then."""
         later = threading.Timer(pauses[0], self._again, (server_id, pauses[1:]))
         later.daemon = True
+        with self._guard:
+            self._reminders[server_id] = later
         later.start()
 
     def _again(self, server_id: str, pauses: Sequence[float]) -> None:
         with self._guard:
+            if self._reminders.get(server_id) is not threading.current_thread():
+                return
+            del self._reminders[server_id]
             if server_id in self._doing:
                 self._ended.add(server_id)
                 return
