@@ -18,7 +18,7 @@ from . import backend, cifs, host, keystone, manila, manila_identity, rest, samb
 EXCLUDED = Path(__file__).with_name("manila-tempest-excluded.txt")
 #: The back end, and the user whose service it is.
 NAME, USER = "cstest_tempest", "cstest-shares"
-_TESTS = r"^manila_tempest_tests\.tests\.(api|rbac)\."
+_TESTS = r"^manila_tempest_tests\.tests\.api\."
 #: A share type that asks for nothing in particular.
 _TYPE = "default"
 #: GiB. Shares are sparse; what tests make at once is to fit, whatever their files would take.
