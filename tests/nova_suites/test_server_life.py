@@ -49,6 +49,8 @@ class ServersTest(DockerTest, integrated_helpers._IntegratedTestBase):  # type: 
         self.choose_driver()
         self.flags(enabled=True, group="serial_console")
         self.flags(allow_resize_to_same_host=True)
+        # Else Nova's own fixtures take for granted that a service ends in no time.
+        self.flags(graceful_shutdown_timeout=120, manager_shutdown_timeout=60)
         super()._setup_services()
 
     def _start_compute(self, host: str, *args: Any, **kwargs: Any) -> Any:
