@@ -119,6 +119,9 @@ def options(
         "container_stack_docker_url": account.ENGINE,
         "container_image_name": image,
         "container_stack_storage": "loop",
+        "container_stack_share_protocols": "CIFS,NFS",
+        # The NFS client in these tests knows no later one.
+        "container_stack_nfs_minor_versions": "0,1,2",
         "container_stack_pool_size_gb": POOL_GB,
         "network_api_class": "manila.network.standalone_network_plugin.StandaloneNetworkPlugin",
         "standalone_network_plugin_gateway": subnet[1],

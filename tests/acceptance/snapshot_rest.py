@@ -80,10 +80,12 @@ class Snapshots:
             self._client.call("POST", f"snapshots/{snapshot}/action", body)
         self._client.wait(f"the end of snapshot {snapshot}'s rules", lambda: not rules())
 
-    def share(self, snapshot: str, share_type: str, network: str, size: int) -> str:
+    def share(
+        self, snapshot: str, share_type: str, network: str, size: int, protocol: str = "CIFS"
+    ) -> str:
         """Ask for a share with a snapshot's content and return its id."""
         body = {
-            "share_proto": "CIFS",
+            "share_proto": protocol,
             "size": size,
             "share_type": share_type,
             "share_network_id": network,

@@ -26,7 +26,7 @@ def test_the_pool_is_known_with_its_capacity(shares: cifs.Cifs) -> None:
     [pool] = shares.client.pools(shares.backend.host)
 
     assert pool.total_capacity_gb == cifs.POOL_GB
-    assert pool.capabilities["storage_protocol"] == "CIFS"
+    assert pool.capabilities["storage_protocol"] == "NFS_CIFS"
     assert pool.capabilities["driver_handles_share_servers"] is True
 
 
@@ -211,7 +211,7 @@ def test_an_unknown_protocol_is_refused(shares: cifs.Cifs, network: str) -> None
 def test_a_protocol_that_is_not_served_here_ends_in_error_and_leaves_nothing(
     shares: cifs.Cifs, network: str
 ) -> None:
-    share = shares.ask(network, protocol="NFS")
+    share = shares.ask(network, protocol="CEPHFS")
 
     assert shares.client.settled(share).status == "error"
     shares.client.delete_share(share)
