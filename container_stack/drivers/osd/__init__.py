@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The REST interface of Open Storage, in the seed's words and in those of later releases.
+"""The REST interface of Open Storage, in the words of OSD 0.3 and in those of later releases.
 
 ::
 

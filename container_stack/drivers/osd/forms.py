@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The contract of those who put answers into the words of a release: seed and later."""
+"""The contract of those who put answers into the words of a release: 0.3 and later."""
 
 import datetime
 import itertools
@@ -60,7 +60,7 @@ def encode_list(answers: Iterable[Json]) -> bytes:
 
 
 def alerts(found: Sequence[model.Alert]) -> Json:
-    """Return alerts; the seed had none, so that all releases have the later form."""
+    """Return alerts; 0.3 had none, so that all releases have the later form."""
     return {"alert": [_alert(each) for each in found]} if found else {}
 
 

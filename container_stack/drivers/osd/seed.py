@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How OSD 0.3, the seed, puts its answers (its api package, and recorded exchanges)."""
+"""How OSD 0.3, the original, puts its answers (its api package, and recorded exchanges)."""
 
 from collections.abc import Mapping
 

@@ -43,8 +43,9 @@ class Parent:
     def is_meant_by(self, reference: str) -> bool:
         """Tell whether a FROM means this image.
 
-        A registry before the name makes no difference: the seed loads localhost:5001/NAME and
-        builds from 127.0.0.1:5001/NAME, and what is built from is the ID anyway.
+        A registry before the name makes no difference: storlets' guide loads
+        localhost:5001/NAME and builds from 127.0.0.1:5001/NAME, and what is built from is the ID
+        anyway.
         """
         found = _ID.fullmatch(reference)
         if found and self.image_id.removeprefix("sha256:").startswith(found[1]):

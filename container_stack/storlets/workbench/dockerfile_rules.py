@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What single instructions of an account's Dockerfile may say.
 
-ENTRYPOINT, CMD and the maintainer are rules of the seed; the others keep away what makes a
+ENTRYPOINT, CMD and the maintainer are rules of storlets' own guide; the others keep away what makes a
 sandbox fail on a node, or surprises there.
 """
 
@@ -14,7 +14,7 @@ import e2b_dockerfile_utils as syntax
 
 from container_stack.storlets.verification import checks_config, report
 
-#: Whom the seed's Dockerfile names, to be left as it is.
+#: Whom the guide's Dockerfile names, to be left as it is.
 MAINTAINER = "root"
 
 #: Options that the engine's own builder has; others need BuildKit.
@@ -96,7 +96,7 @@ def check_variables(line: int | None, names: Iterable[str]) -> Iterator[Finding]
 
 
 def check_maintainer(instructions: Iterable[Instruction]) -> Iterator[Finding]:
-    """Look for the seed's MAINTAINER root, or for today's LABEL maintainer=root.
+    """Look for the guide's MAINTAINER root, or for today's LABEL maintainer=root.
 
     Nothing on a node reads it, so it is no reason to refuse.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An image tried by hand: the seed's `docker run -i -t IMAGE debug /bin/bash`, as a sandbox is run.
+"""An image tried by hand: `docker run -i -t IMAGE debug /bin/bash`, as a sandbox is run.
 
 The container has a sandbox's user, limits and capabilities, and no network; it has none of the
 node's directories, and goes when its command or its user does.
