@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What single instructions of an account's Dockerfile may say.
 
-ENTRYPOINT, CMD and the maintainer are rules of storlets' own guide; the others keep away what makes a
-sandbox fail on a node, or surprises there.
+ENTRYPOINT, CMD and the maintainer are rules of storlets' own guide; the others keep away what
+makes a sandbox fail on a node, or surprises there.
 """
 
 import dataclasses
