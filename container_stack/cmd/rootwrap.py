@@ -21,6 +21,12 @@ DAEMON = "container-stack-rootwrap-daemon"
 ROOTWRAP = "container-stack-rootwrap"
 DIRECTORY = "/etc/container-stack"
 SUDOERS = "/etc/sudoers.d"
+#: By driver: the option that names the root helper in its service's configuration.
+HELPER_OPTIONS = {
+    "manila": "container_stack_root_helper",
+    "nova": "root_helper",
+    "osd": "root_helper",
+}
 #: Where sudo looks for a program that is named without its directory, as Debian sets it up.
 SECURE_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
@@ -165,7 +171,8 @@ def _advice(program: str, directory: Path, drivers: Sequence[str]) -> str:
         lines.append(f"Set datera_glance_rootwrap_config = {directory}/rootwrap.conf\n")
     if os.path.dirname(program) not in SECURE_PATH or str(directory) != DIRECTORY:
         helper = f"sudo -n {program} {directory}/rootwrap.conf"
-        lines.append(f"Set container_stack_root_helper = {helper}\n")
+        options = dict.fromkeys(HELPER_OPTIONS[each] for each in drivers if each in HELPER_OPTIONS)
+        lines += [f"Set {option} = {helper}\n" for option in options]
     places = (program, os.path.dirname(program))
     if any(os.stat(place).st_uid for place in places):
         lines.append(f"{program} doesn't belong to root alone: who can change it is root.\n")

@@ -118,7 +118,7 @@ OPTS: list[cfg.Opt] = [
         "datera_multipath",
         default=False,
         help="Use all paths to a volume at once; for `brick`, with multipathd running. "
-        "Without it one path is used, and another when that one is lost.",
+        "Without it one path is used; when that one is lost, `libiscsi` takes another.",
     ),
     cfg.StrOpt(
         "datera_glance_rootwrap_path",

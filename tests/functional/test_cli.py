@@ -146,6 +146,16 @@ def test_a_user_gets_a_line_for_sudo_that_visudo_accepts(tmp_path):
     assert f"container_stack_root_helper = sudo -n {line.partition('NOPASSWD: ')[2]}" in err
 
 
+def test_other_services_call_their_root_helper_otherwise(tmp_path):
+    words = ("--directory", str(tmp_path / "etc"), "--sudoers-directory", str(tmp_path))
+    code, _out, err = run(
+        "rootwrap", "install", *words, "--user", getpass.getuser(), "--driver", "nova"
+    )
+    assert code == 0
+    assert "Set root_helper = sudo -n /" in err
+    assert "container_stack_root_helper" not in err
+
+
 def test_glance_gets_filters_for_its_own_rootwrap_and_a_line_for_one_program(tmp_path):
     user, place = getpass.getuser(), tmp_path / "glance" / "rootwrap.d"
     words = ("--directory", str(tmp_path / "etc"), "--sudoers-directory", str(tmp_path))

@@ -121,8 +121,10 @@ COMMANDS = (
     _Command("enumerate", "show the nodes' ids", enumerate_, _add_machines, ("e",)),
     _Command("inspect", "show all about nodes", inspect, _add_machines, ("i", "l")),
     _Command("gossip-status", "show who was heard of when", gossip_status, aliases=("gs",)),
-    _Command("enable-gossip", "let this node take part", enable_gossip, aliases=("eg",)),
-    _Command("disable-gossip", "let this node keep silent", disable_gossip, aliases=("dg",)),
+    _Command(
+        "enable-gossip", "does nothing: nodes tell the registry", enable_gossip, aliases=("eg",)
+    ),
+    _Command("disable-gossip", "does nothing, too", disable_gossip, aliases=("dg",)),
     _Command("remove", "forget dead nodes", remove, _add_machines, ("r",)),
-    _Command("shutdown", "end the daemon", shutdown, _add_machines),
+    _Command("shutdown", "is refused: the service manager ends daemons", shutdown, _add_machines),
 )

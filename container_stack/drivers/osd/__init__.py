@@ -7,7 +7,7 @@
     api         one application per driver, and one for the cluster
     volumes     what can be asked of volumes; cluster, of nodes;
                 drivers, of the daemon
-    seed        how 0.3 puts its answers; later, how 2016 and after did
+    original    how 0.3 puts its answers; later, how 2016 and after did
     body        what clients send, whichever they speak
     metrics     what Prometheus is told
     openapi     the interface, described for machines

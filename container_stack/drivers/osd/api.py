@@ -15,7 +15,7 @@ from container_stack.drivers.osd import (
     forms,
     later,
     openapi,
-    seed,
+    original,
     servers,
     volumes,
 )
@@ -106,7 +106,7 @@ def driver(of: service.VolumeService, remembered: registry.Registry, nodes: clus
     running = Running()
     app = _app(openapi.DRIVER, running)
     newer = later.Later()
-    forms_of: tuple[forms.Form, forms.Form] = (seed.Seed(), newer)
+    forms_of: tuple[forms.Form, forms.Form] = (original.Original(), newer)
     for form, path in zip(forms_of, _VOLUMES, strict=True):
         app.add_route(path, volumes.Volumes(of, form, newer))
         app.add_route(path + "/{volume_id}", volumes.Volume(of, form, newer))

@@ -7,7 +7,7 @@ from container_stack.drivers.osd import body, forms
 from container_stack.volumes import model
 
 
-class Seed:
+class Original:
     """A :class:`forms.Form`: capitals, the words of states, errors beside results."""
 
     def volume(self, volume: model.Volume) -> forms.Json:
