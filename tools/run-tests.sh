@@ -38,7 +38,7 @@ section_lint() {
     check "generated files" "$VENV/bin/python" tools/generate.py --check || failed=1
     [ ! -d doc/source ] || check "sphinx" "$VENV/bin/sphinx-build" -q -E -W --keep-going -d "$RUN/doctrees" doc/source "$WORK/html" || failed=1
     [ ! -d releasenotes/notes ] || check "reno" "$VENV/bin/reno" -q lint || failed=1
-    check "shellcheck" shellcheck tools/*.sh .ci/run || failed=1
+    check "shellcheck" shellcheck tools/*.sh .ci/run devstack/{plugin.sh,settings,override-defaults} tests/unit/*.sh || failed=1
     return "$failed"
 }
 
