@@ -9,7 +9,7 @@ import os
 
 from container_stack import exceptions
 from container_stack.host import locks, storage
-from container_stack.shares import model, volumes
+from container_stack.shares import model, protocol, volumes
 
 LOG = logging.getLogger(__name__)
 
@@ -75,6 +75,6 @@ class Adoption:
         )
 
     def _check(self, volume: storage.Volume) -> None:
-        for path in (self._held.path(volume), os.path.join(self._held.path(volume), "data")):
+        for path in (self._held.path(volume), os.path.join(self._held.path(volume), protocol.DATA)):
             if os.path.islink(path):
                 raise exceptions.InvalidRequest(f"{path} is a symbolic link, and not followed.")

@@ -100,7 +100,7 @@ def section(share: str, rules: Iterable[protocol.Rule]) -> str:
         "read list": sorted(user for user, level in levels.items() if level == "ro"),
         "hosts allow": sorted(networks),
     }
-    fixed = f"path = /shares/{share}/data\nread only = no\n"
+    fixed = f"path = /shares/{share}/{protocol.DATA}\nread only = no\n"
     return fixed + "".join(f"{key} = {' '.join(each)}\n" for key, each in lists.items() if each)
 
 

@@ -15,6 +15,8 @@ from container_stack import exceptions
 from container_stack.host import containers
 
 LEVELS = ("rw", "ro")
+#: The directory of a share's volume that clients see; it is made with the share's first rules.
+DATA = "data"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

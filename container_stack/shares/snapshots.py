@@ -54,6 +54,7 @@ class ShareSnapshots:
             found = self._find(snapshot_id)
             if found is None:
                 self._held.mount(volume)
+                self._held.complete(volume)
                 with self._held.unlimited(volume), contextlib.ExitStack() as undo:
                     self._held.flush(volume)
                     found = self._storage.snapshot(volume.id, snapshot_id)

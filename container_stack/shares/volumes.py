@@ -91,6 +91,14 @@ class ShareVolumes:
         self.filesystems.mount(device, self.path(volume), volume.filesystem)
         self.limit(volume)
 
+    def complete(self, volume: storage.Volume) -> None:
+        """Let a share that never had a rule have the directory that clients see; idempotent.
+
+        Else its snapshots had none, in which nothing can be made.
+        """
+        if not os.path.isdir(os.path.join(self.path(volume), protocol.DATA)):
+            self.speaking(volume).set_share(name(volume), ())
+
     def limit(self, volume: storage.Volume) -> None:
         """Set a share's limits, if it has any, for it and for its snapshots' views; idempotent."""
         if text := volume.labels.get(limits.LABEL):

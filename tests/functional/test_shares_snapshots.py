@@ -81,6 +81,14 @@ def test_snapshot_lives_from_creation_to_nothing(host, shares, server, share):
         shares.snapshots.delete("snap-1")
 
 
+def test_snapshot_of_a_share_that_never_had_a_rule_may_get_one(
+    shares: service.ShareService, share: model.Share
+) -> None:
+    taken = shares.snapshots.create("share-1", "snap-1")
+    key = shares.snapshots.set_rules("snap-1", [ALICE])["alice"]
+    enter(taken.export_locations[0], "alice", key).close()
+
+
 def test_snapshot_is_whole_while_clients_write(shares, share):
     key = shares.set_rules("share-1", [ALICE])["alice"]
     client = enter(share.export_location, "alice", key)
