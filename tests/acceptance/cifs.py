@@ -8,6 +8,8 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import pytest
+
 from container_stack.rootwrap import config
 
 from . import account, backend, host, manila, rest, samba
@@ -18,6 +20,9 @@ POOL_GB = 16
 STATE = "shares"
 #: Bytes; no default of anything, so that it is seen where it must be.
 MTU = 1430
+
+#: Marks what is tried as services are run; that root can do it, too, is shown by one module.
+BY_A_NORMAL_USER = pytest.mark.parametrize("shares", ["normal"], indirect=True)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

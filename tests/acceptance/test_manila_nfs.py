@@ -9,6 +9,8 @@ import pytest
 
 from . import cifs, host, resources, snapshot_rest
 
+pytestmark = cifs.BY_A_NORMAL_USER
+
 _SUPPORT = ("snapshot", "create_share_from_snapshot", "revert_to_snapshot", "mount_snapshot")
 #: libnfs 4 can't say much more in one request, and nfs-cp doesn't divide what it writes.
 CONTENT = bytes(range(250)) * 10

@@ -7,6 +7,8 @@ import time
 
 from . import cifs, host, smb
 
+pytestmark = cifs.BY_A_NORMAL_USER
+
 #: How many shares are made at once.
 MANY = 12
 

@@ -8,9 +8,10 @@ from container_stack.testing import told_limits
 
 from . import cifs, host, smb, snapshot_rest
 
-pytestmark = pytest.mark.skipif(
-    not device_limits.supported(), reason="this host can't limit block devices"
-)
+pytestmark = [
+    cifs.BY_A_NORMAL_USER,
+    pytest.mark.skipif(not device_limits.supported(), reason="this host can't limit block devices"),
+]
 
 MIB = 1024**2
 OURS = "container_stack:"

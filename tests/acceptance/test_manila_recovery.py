@@ -8,6 +8,8 @@ import pytest
 
 from . import cifs, host, smb
 
+pytestmark = cifs.BY_A_NORMAL_USER
+
 
 def test_clients_do_not_notice_that_the_service_is_killed(
     shares: cifs.Cifs, network: str, share: cifs.Made

@@ -7,6 +7,8 @@ import pytest
 
 from . import cifs, resources, smb, snapshot_rest
 
+pytestmark = cifs.BY_A_NORMAL_USER
+
 _SUPPORT = ("snapshot", "create_share_from_snapshot", "revert_to_snapshot", "mount_snapshot")
 
 
