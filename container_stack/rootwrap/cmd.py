@@ -21,24 +21,27 @@ alone: oslo.rootwrap of itself lets anybody run ``privsep-helper`` with any argu
 import _thread
 import configparser
 import contextlib
+import errno
 import logging
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 
 from oslo_rootwrap import cmd, wrapper
 from oslo_rootwrap import daemon as rootwrap_daemon
 from oslo_rootwrap import filters as rootwrap_filters
 
+from container_stack import exceptions
 from container_stack.rootwrap import limit, volume
 
 #: Seconds in which killed commands must be gone before the daemon goes without them.
 GRACE = 5.0
 #: What the daemon does itself, by what stands for the program's name.
-OWN = {limit.PROGRAM: limit.run, volume.PROGRAM: volume.run}
+OWN = {limit.PROGRAM: limit.ACTIONS, volume.PROGRAM: volume.ACTIONS}
 
 
 def rootwrap() -> None:
@@ -105,7 +108,7 @@ class _Rootwrap(rootwrap_daemon.RootwrapClass):
         own = OWN.get(userargs[0]) if userargs else None
         if own is not None:
             admitted = any(each.match(userargs) for each in self.filters)
-            return own(userargs[1:]) if admitted else (cmd.RC_UNAUTHORIZED, "", "")
+            return run_own(own, userargs[1:]) if admitted else (cmd.RC_UNAUTHORIZED, "", "")
         try:
             match = wrapper.match_filter(self.filters, userargs, self.config.exec_dirs)
         except wrapper.FilterMatchNotExecutable:
@@ -123,6 +126,20 @@ class _Rootwrap(rootwrap_daemon.RootwrapClass):
             check=False,
         )
         return done.returncode, os.fsdecode(done.stdout), os.fsdecode(done.stderr)
+
+
+def run_own(
+    actions: Mapping[str, Callable[..., None]], words: Sequence[str]
+) -> tuple[int, str, str]:
+    """Do what the words say; return what a program would: exit code, output, and error."""
+    action, *values = words
+    try:
+        actions[action](*values)
+    except OSError as exc:
+        return 1, "", f"{action}: {os.strerror(exc.errno or errno.EIO)}"
+    except exceptions.ContainerStackError as exc:
+        return 1, "", f"{action}: {exc}"
+    return 0, "", ""
 
 
 def _stop(*_: object) -> NoReturn:

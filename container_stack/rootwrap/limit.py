@@ -11,7 +11,7 @@ admin-guide/cgroup-v1/blkio-controller.rst and admin-guide/cgroup-v2.rst.
 
 import os
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from container_stack import exceptions
@@ -27,18 +27,6 @@ _FIRST = {
     "riops": "blkio.throttle.read_iops_device",
     "wiops": "blkio.throttle.write_iops_device",
 }
-
-
-def run(words: Sequence[str]) -> tuple[int, str, str]:
-    """Do what the words say; return what a program would: exit code, output, and error."""
-    action, *values = words
-    try:
-        _ACTIONS[action](*values)
-    except OSError as exc:
-        return 1, "", f"{action}: {exc.strerror or exc}"
-    except exceptions.ContainerStackError as exc:
-        return 1, "", f"{action}: {exc}"
-    return 0, "", ""
 
 
 def write(cgroup: Path, first: bool, number: int, most: Mapping[str, int]) -> None:
@@ -69,7 +57,8 @@ def _kernel(device: str, wbps: str, wiops: str) -> None:
     write(cgroup, True, _number(device), {"wbps": int(wbps), "wiops": int(wiops)})
 
 
-_ACTIONS: Mapping[str, Callable[..., None]] = {"container": _container, "kernel": _kernel}
+#: What it can do, by the first word; the others are its arguments.
+ACTIONS: Mapping[str, Callable[..., None]] = {"container": _container, "kernel": _kernel}
 
 
 def _number(path: str) -> int:

@@ -12,7 +12,7 @@ import fcntl
 import functools
 import os
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 
 #: What stands for the program's name.
 PROGRAM = "container-stack-volume"
@@ -28,16 +28,6 @@ _REFERENCED = 1
 # Of mount(2) and umount2(2).
 _READ_ONLY, _NO_SETUID, _NO_DEVICES, _REMOUNT, _BIND = 1, 2, 4, 32, 4096
 _NO_FOLLOW = 8
-
-
-def run(words: Sequence[str]) -> tuple[int, str, str]:
-    """Do what the words say; return what a program would: exit code, output, and error."""
-    action, *values = words
-    try:
-        _ACTIONS[action](*values)
-    except OSError as exc:
-        return 1, "", f"{action}: {os.strerror(exc.errno or errno.EIO)}"
-    return 0, "", ""
 
 
 def _create(path: str, size: str) -> None:
@@ -74,7 +64,8 @@ def _unbind(path: str) -> None:
             raise
 
 
-_ACTIONS: Mapping[str, Callable[..., None]] = {
+#: What it can do, by the first word; the others are its arguments.
+ACTIONS: Mapping[str, Callable[..., None]] = {
     "create": _create,
     "delete": _delete,
     "bind": _bind,

@@ -8,8 +8,7 @@ server and how far its making or unmaking has come. A driver keeps nothing in me
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent import futures
+from collections.abc import Iterable, Mapping, Sequence
 
 from container_stack import exceptions
 from container_stack.host import filesystem, locks, storage
@@ -20,14 +19,12 @@ from container_stack.shares import (
     model,
     protocol,
     protocols,
+    recovery,
     snapshots,
     volumes,
 )
 
 LOG = logging.getLogger(__name__)
-
-#: Things brought back at once; the engine is fastest with about eight.
-WORKERS = 8
 
 
 class ShareService:
@@ -52,6 +49,7 @@ class ShareService:
         )
         self.adoption = adoption.Adoption(held, object_locks)
         self.limiting = limiting.Limiting(held, object_locks)
+        self._recovery = recovery.Recovery(held, object_locks, self.snapshots)
         self._held = held
         self._locks = object_locks
         self._mounts = mounts
@@ -203,7 +201,7 @@ class ShareService:
         :raises NotFound: the share, or its server, is gone for good.
         """
         with self._locks.hold(f"share-{share_id}"):
-            return self._bring_back(self._held.get(share_id))
+            return self._recovery.bring_back(self._held.get(share_id))
 
     def create_server(self, spec: model.ServerSpec) -> model.Server:
         """Make a share server and return it when it answers clients."""
@@ -245,28 +243,7 @@ class ShareService:
         back with the same address, mounts and rules. What fails is reported, and the rest goes on.
         """
         self.start()
-        self._locks.sweep()
-        self._held.storage.recover()
-        failed: dict[str, str] = {}
-        half_made = [each.id for each in self._held.list() if not volumes.is_settled(each)]
-        finished = [each for each in half_made if self._attempt(self._finish, each, failed)]
-        finished.extend(self.servers.recover())
-        shares = [each.id for each in self._held.list()]
-        views = [each.id for each in self.snapshots.views()]
-        with futures.ThreadPoolExecutor(WORKERS) as pool:
-            pool.map(lambda each: self._attempt(self._recover, each, failed), shares)
-            idle = [each.id for each in self.servers.list()]
-            pool.map(lambda each: self._attempt(self.servers.running, each, failed), idle)
-            pool.map(lambda each: self._attempt(self.snapshots.recover, each, failed), views)
-        return model.Health(tuple(finished), failed)
-
-    def _attempt(self, action: Callable[[str], object], name: str, failed: dict[str, str]) -> bool:
-        try:
-            action(name)
-        except exceptions.ContainerStackError as exc:
-            failed[name] = str(exc)
-            LOG.warning("Could not bring back %(name)s: %(why)s", {"name": name, "why": exc})
-        return name not in failed
+        return self._recovery.run()
 
     def _make(
         self, share_id: str, size: int, labels: Mapping[str, str], snapshot_id: str | None
@@ -276,24 +253,3 @@ class ShareService:
             return make.create(share_id, size, owner=owner, labels=labels)
         self.snapshots.get(snapshot_id)
         return make.clone(snapshot_id, share_id, size=size, owner=owner, labels=labels)
-
-    def _recover(self, volume_id: str) -> None:
-        with self._locks.hold(f"share-{volume_id}"), contextlib.suppress(exceptions.NotFound):
-            volume = self._held.storage.get(volume_id)
-            if volumes.is_settled(volume):
-                self._bring_back(volume)
-
-    def _bring_back(self, volume: storage.Volume) -> model.Share:
-        server = self.servers.running(volume.labels[volumes.SERVER])
-        if volumes.CLOSED in volume.labels:
-            self._held.reopen(volume)
-        else:
-            self._held.mount(volume)
-            self._held.speaking(volume).restore_share(volumes.name(volume))
-        return self._held.share(volume, server)
-
-    def _finish(self, volume_id: str) -> None:
-        with self._locks.hold(f"share-{volume_id}"), contextlib.suppress(exceptions.NotFound):
-            volume = self._held.storage.get(volume_id)
-            if not volumes.is_settled(volume):
-                self._held.remove(volume)

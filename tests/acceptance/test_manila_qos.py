@@ -2,9 +2,9 @@
 """Limits that share types and QoS types set, through Manila's REST API."""
 
 import pytest
+from functional import told_limits
 
 from container_stack.host import device_limits
-from container_stack.testing import told_limits
 
 from . import cifs, host, smb, snapshot_rest
 

@@ -12,9 +12,9 @@ import pytest
 from container_stack import exceptions
 from container_stack.host import containers, device_limits
 from container_stack.shares import cifs, limits, model, service
-from container_stack.testing import kill_steps, told_limits
+from container_stack.testing import kill_steps
 
-from . import shares_host
+from . import shares_host, told_limits
 
 host = shares_host.lasting_host
 samba_image = shares_host.samba_image

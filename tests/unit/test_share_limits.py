@@ -9,7 +9,7 @@ import pytest
 from container_stack import exceptions
 from container_stack.drivers.manila import qos
 from container_stack.host import device_limits
-from container_stack.rootwrap import limit
+from container_stack.rootwrap import cmd, limit
 from container_stack.shares import limits
 
 GIB = 1024**3
@@ -120,5 +120,5 @@ def test_version_2_is_told_in_one_line(tmp_path):
     ],
 )
 def test_what_is_no_device_or_no_container_is_refused(words, said):
-    code, _out, error = limit.run(words)
+    code, _out, error = cmd.run_own(limit.ACTIONS, words)
     assert (code, words[0] in error, said in error) == (1, True, True), error
