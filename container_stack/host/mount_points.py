@@ -8,12 +8,12 @@ from collections.abc import Callable
 
 from container_stack import exceptions
 from container_stack.host import locks, mounts
-from container_stack.rootwrap import commands, executor
+from container_stack.rootwrap import commands, executor, mountinfo
 
 #: Seconds for which a busy mount is tried again: a client's last file may be just closing.
 _PATIENCE = 2.0
 
-Same = Callable[[mounts.Mount], bool]
+Same = Callable[[mountinfo.Mount], bool]
 
 
 class MountPoints:
@@ -125,7 +125,7 @@ class MountPoints:
         return True
 
 
-def is_of(mount: mounts.Mount, source: str) -> bool:
+def is_of(mount: mountinfo.Mount, source: str) -> bool:
     """Tell whether this is a mount of a volume that is a directory in a file system."""
     return mount.root.endswith(f"/volumes/{os.path.basename(source)}")
 
@@ -137,7 +137,7 @@ def refuse_bound(source: str) -> None:
     """
     if not mounts.is_named(os.path.basename(source)):
         return
-    table, own = mounts.table(), mounts.resolve(source)
+    table, own = mountinfo.table(), mounts.resolve(source)
     # It may be a file system as a whole, too.
     numbers = {mount.number for mount in table if mount.path == own and mount.root == "/"}
     for mount in table:

@@ -13,6 +13,7 @@ import struct
 
 from container_stack import exceptions
 from container_stack.host import mounts
+from container_stack.rootwrap import mountinfo
 
 #: A process that isn't in our process namespace.
 OUTSIDE = 0
@@ -59,9 +60,9 @@ def check(directory: str, pid: int) -> None:
         )
 
 
-def _holding(directory: str, pid: int) -> mounts.Mount:
+def _holding(directory: str, pid: int) -> mountinfo.Mount:
     try:
-        return mounts.holding(directory, f"/proc/{pid}/mountinfo")
+        return mounts.holding(directory, pid)
     except OSError as exc:
         raise exceptions.HostNotReady(
             f"Nobody can tell whether process {pid} sees what is mounted here: {exc}."

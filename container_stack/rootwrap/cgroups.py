@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from container_stack import exceptions
+from container_stack.rootwrap import mountinfo
 
 # What engines call a container's cgroup: with the driver cgroupfs, and with systemd's.
 _SCOPE = re.compile(r"(?:docker-)?([0-9a-f]{64})(?:\.scope)?")
@@ -36,11 +37,9 @@ def hierarchy(controller: str) -> Path:
 
     :raises NotSupported: it isn't.
     """
-    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
-        front, _dash, back = line.partition(" - ")
-        kind, _source, options = back.split(" ")[:3]
-        wanted = controller in options.split(",") if controller else kind == "cgroup2"
-        root, path = front.split(" ")[3:5]
-        if kind in ("cgroup", "cgroup2") and wanted and root == "/":
-            return Path(path)
+    for mount in mountinfo.table():
+        version_2 = mount.kind == "cgroup2"
+        wanted = controller in mount.super_options if controller else version_2
+        if mount.kind in ("cgroup", "cgroup2") and wanted and mount.root == "/":
+            return Path(mount.path)
     raise exceptions.NotSupported("The cgroups of the containers aren't mounted here.")

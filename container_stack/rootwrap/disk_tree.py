@@ -14,12 +14,9 @@ root's on the volume are its root's, and what it writes is on the volume as it w
 import ctypes
 import functools
 import os
-import re
-from collections.abc import Iterator
-from pathlib import Path
 
 from container_stack import exceptions
-from container_stack.rootwrap import disk_node
+from container_stack.rootwrap import disk_node, mountinfo
 
 #: The directory of the container that has the mount points; it is made if it isn't there.
 DIRECTORY = "/volumes"
@@ -31,7 +28,6 @@ _AT_FDCWD, _AT_EMPTY_PATH, _CLONE, _FROM_FD, _TO_FD = -100, 0x1000, 1, 0x04, 0x4
 _UMOUNT_NOFOLLOW = 8
 _NFS = frozenset({"nfs", "nfs4"})
 _KINDS = frozenset({"ext4", "xfs", "btrfs"}) | _NFS
-_OCTAL = re.compile(r"\\([0-7]{3})")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -84,30 +80,19 @@ def _translate(tree: int, pid: int) -> None:
         os.close(users)
 
 
-def _mounted(path: str) -> tuple[str, str]:
-    """Return number and kind of a file system that is mounted on the host, as mountinfo has it."""
-    for number, root, place, options, kind in _table("self"):
-        if place == path and kind in _KINDS and root == "/":
-            if not {"nosuid", "nodev"} <= set(options.split(",")):
+def _mounted(path: str) -> tuple[int, str]:
+    """Return number and kind of a file system that is mounted on the host."""
+    for mount in mountinfo.table():
+        if mount.path == path and mount.kind in _KINDS and mount.root == "/":
+            if not {"nosuid", "nodev"} <= mount.options:
                 break
-            return number, kind
+            return mount.number, mount.kind
     raise exceptions.InvalidRequest(f"There is no file system of a volume or share at {path}.")
 
 
-def _places(pid: int, number: str) -> list[str]:
+def _places(pid: int, number: int) -> list[str]:
     """Return where a container has a file system, the last mounted first."""
-    return [place for found, _, place, _, _ in _table(str(pid)) if found == number][::-1]
-
-
-def _table(process: str) -> Iterator[tuple[str, str, str, str, str]]:
-    for line in Path(f"/proc/{process}/mountinfo").read_text(encoding="utf-8").splitlines():
-        front, _dash, back = line.partition(" - ")
-        _id, _parent, number, root, place, options = front.split(" ")[:6]
-        yield number, root, _plain(place), options, back.split(" ")[0]
-
-
-def _plain(text: str) -> str:
-    return _OCTAL.sub(lambda match: chr(int(match[1], 8)), text)
+    return [mount.path for mount in mountinfo.table(pid) if mount.number == number][::-1]
 
 
 def _attach(tree: int, name: str) -> str:

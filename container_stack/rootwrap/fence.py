@@ -20,11 +20,12 @@ import contextlib
 import ctypes
 import dataclasses
 import os
-import re
 import signal
 import sys
 import time
 from collections.abc import Iterator
+
+from container_stack.rootwrap import mountinfo
 
 #: Seconds that it tries; in the second half servers that hang aren't waited for.
 PATIENCE = 4.0
@@ -34,7 +35,6 @@ MOMENT, COPY_MOMENT = 0.3, 2.0
 #: Of umount2(2).
 _FORCE, _NOFOLLOW = 1, 8
 
-_OCTAL = re.compile(r"\\([0-7]{3})")
 #: What a path of the kernel's ends with if the file has none any more.
 _DELETED = " (deleted)"
 
@@ -46,16 +46,16 @@ class Mount:
     :param device: number of the file system.
     :param root: the part of it that is mounted.
     :param place: where it is mounted, in the file system that it is mounted in.
-    :param told: the number of the peer group which is told when it is unmounted, or "".
+    :param told: the number of the peer group which is told when it is unmounted, or 0.
     :param heard: the numbers of those through which it would be unmounted with another.
     """
 
-    device: str
+    device: int
     root: str
     path: str
     place: str = ""
-    told: str = ""
-    heard: frozenset[str] = frozenset()
+    told: int = 0
+    heard: frozenset[int] = frozenset()
 
     def outlives(self, other: "Mount") -> bool:
         """Tell whether this shows nothing but what another does, and stays when that goes."""
@@ -104,40 +104,26 @@ def below(tree: str) -> list[Mount]:
 def table(process: str) -> list[Mount]:
     """Return what a process sees mounted; nothing if it has ended."""
     try:
-        with open(f"/proc/{process}/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-            lines = [line.split(" ") for line in file]
+        found = mountinfo.table(process)
     except OSError:
         return []
-    numbered = {fields[0]: fields for fields in lines}
-    return [_mount(fields, numbered.get(fields[1])) for fields in lines]
+    numbered = {each.id: each for each in found}
+    return [_mount(each, numbered.get(each.parent)) for each in found]
 
 
-def _mount(fields: list[str], parent: list[str] | None) -> Mount:
-    path = _unescape(fields[4])
+def _mount(found: mountinfo.Mount, parent: mountinfo.Mount | None) -> Mount:
     if parent is None:
-        return Mount(fields[2], _root(fields), path)
-    root, above = _unescape(parent[3]), _unescape(parent[4])
+        return Mount(found.number, _root(found), found.path)
     # What is unmounted goes from the peers and slaves of what it was mounted in.
-    tags = [each.partition(":") for each in parent[6 : parent.index("-")]]
-    return Mount(
-        device=fields[2],
-        root=_root(fields),
-        path=path,
-        place=os.path.normpath(f"{root}/{os.path.relpath(path, above)}"),
-        told=next((number for kind, _colon, number in tags if kind == "shared"), ""),
-        heard=frozenset(number for kind, _colon, number in tags if kind in ("shared", "master")),
-    )
+    place = os.path.normpath(f"{parent.root}/{os.path.relpath(found.path, parent.path)}")
+    heard = frozenset(group for group in (parent.group, parent.master) if group)
+    return Mount(found.number, _root(found), found.path, place, parent.group, heard)
 
 
-def _root(fields: list[str]) -> str:
-    kind, source = fields[fields.index("-") + 1 :][:2]
-    if kind.startswith("nfs"):  # which has every part of it for a root, and says more of its source
-        return "/" + _unescape(source).partition(":/")[2]
-    return _unescape(fields[3])
-
-
-def _unescape(text: str) -> str:
-    return _OCTAL.sub(lambda match: chr(int(match[1], 8)), text)
+def _root(found: mountinfo.Mount) -> str:
+    if found.kind.startswith("nfs"):  # which has every part of it for a root: the source says more
+        return "/" + found.source.partition(":/")[2]
+    return found.root
 
 
 def _unmount(path: str, *, force: bool) -> bool:
@@ -163,7 +149,7 @@ def _users(mounts: list[Mount]) -> dict[int, tuple[str, float]]:
     """Return the processes that are in the way, each with its mount namespace and its moment."""
     here = os.readlink("/proc/self/ns/mnt")
     paths = tuple(f"{mount.path}/" for mount in mounts)
-    devices: dict[str, list[Mount]] = {}
+    devices: dict[int, list[Mount]] = {}
     for mount in mounts:
         devices.setdefault(mount.device, []).append(mount)
     moments: dict[str, float | None] = {}
@@ -185,7 +171,7 @@ def _users(mounts: list[Mount]) -> dict[int, tuple[str, float]]:
     return found
 
 
-def _moment(there: list[Mount], devices: dict[str, list[Mount]]) -> float | None:
+def _moment(there: list[Mount], devices: dict[int, list[Mount]]) -> float | None:
     """Return for how long a mount namespace may have what it has; None: it isn't in the way."""
     moment = None
     for each in there:

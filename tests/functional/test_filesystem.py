@@ -13,6 +13,7 @@ import pytest
 
 from container_stack import exceptions
 from container_stack.host import filesystem, loop, mounts, storage
+from container_stack.rootwrap import mountinfo
 from container_stack.testing import privilege, storage_world
 
 MIB = 1024**2
@@ -206,7 +207,7 @@ def test_later_mounts_appear_in_a_namespace_below_the_shared_tree(
     tree = str(state / "mounts")
     with futures.ThreadPoolExecutor(4) as threads:
         list(threads.map(lambda _: filesystems.share_tree(tree), range(4)))
-    assert [mount.path for mount in mounts.table()].count(tree) == 1
+    assert [mount.path for mount in mountinfo.table()].count(tree) == 1
     command = ["unshare", "--mount", "--propagation=slave", "sh", "-c"]
     script = f"echo ready; read go; ls {point}; read go; ls {point} 2>/dev/null || echo gone"
     with subprocess.Popen(

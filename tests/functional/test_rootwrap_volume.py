@@ -12,7 +12,7 @@ import pytest
 
 from container_stack import exceptions
 from container_stack.host import btrfs, mounts
-from container_stack.rootwrap import cmd, commands, executor
+from container_stack.rootwrap import cmd, commands, executor, mountinfo
 from container_stack.testing import btrfs_disk, privilege
 
 from . import segments
@@ -71,9 +71,8 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
 
 def options(path: pathlib.Path) -> set[str]:
     """Return what the kernel says of a mount."""
-    with open(mounts.TABLE, encoding="utf-8") as table:
-        [found] = [line.split()[5] for line in table if line.split()[4] == str(path)]
-    return set(found.split(","))
+    [found] = [mount.options for mount in mountinfo.table() if mount.path == str(path)]
+    return set(found)
 
 
 def test_a_subvolume_that_cannot_be_limited_is_not_made(tmp_path):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from container_stack.host import mounts
+from container_stack.rootwrap import mountinfo
 
 TABLE = """\
 22 27 0:21 / /proc rw,nosuid - proc proc rw
@@ -18,7 +19,9 @@ TABLE = """\
 
 
 def test_fields_are_told_apart() -> None:
-    proc, root, blank, deep, odd = (mounts.parse(line) for line in TABLE.splitlines(keepends=True))
+    proc, root, blank, deep, odd = (
+        mountinfo.parse(line) for line in TABLE.splitlines(keepends=True)
+    )
     assert (proc.path, proc.kind, proc.shared) == ("/proc", "proc", False)
     assert (root.path, root.number, root.shared) == ("/", os.makedev(254, 0), True)
     assert (blank.path, blank.source, blank.shared) == ("/srv/a b\\c", "/dev/loop 2", True)
@@ -41,7 +44,7 @@ def test_path_is_compared_with_links_followed_but_for_its_last_part(tmp_path: Pa
 
 def test_paths_are_those_of_the_table() -> None:
     assert {"/", "/proc"} <= mounts.paths()
-    assert mounts.paths() == {mount.path for mount in mounts.table()}
+    assert mounts.paths() == {mount.path for mount in mountinfo.table()}
 
 
 def test_directory_alone_is_no_mount(tmp_path: Path) -> None:

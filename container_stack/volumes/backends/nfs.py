@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from container_stack import exceptions
 from container_stack.host import mount_points, mounts
-from container_stack.rootwrap import commands
+from container_stack.rootwrap import commands, mountinfo
 from container_stack.volumes import backend, model
 
 _FILESYSTEM = "nfs"
@@ -169,7 +169,7 @@ class NFS(backend.Backend, backend.Snapshots, backend.Restoring):
         return exc
 
     def _refuse_mounted(self, volume_id: str) -> None:
-        for mount in mounts.table():
+        for mount in mountinfo.table():
             if _is_of(mount, volume_id):
                 raise exceptions.Busy(f"The volume is mounted at {mount.path}; unmount it first.")
 
@@ -198,7 +198,7 @@ class NFS(backend.Backend, backend.Snapshots, backend.Restoring):
                 ) from exc
 
 
-def _is_of(mount: mounts.Mount, volume_id: str) -> bool:
+def _is_of(mount: mountinfo.Mount, volume_id: str) -> bool:
     """Tell whether a mount is of a volume, which the end of its path says: NFS calls it source."""
     path = mount.source if mount.kind.startswith("nfs") else mount.root
     return path.endswith(f"/{volume_id}/data")

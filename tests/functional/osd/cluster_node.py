@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from container_stack.host import mounts
+from container_stack.rootwrap import mountinfo
 from container_stack.volumes import backend, model, service, sql
 from container_stack.volumes.cluster import opening
 
@@ -52,7 +53,7 @@ class Shared(backend.Backend):
             os.rmdir(path)
 
     def mounted(self, paths: Iterable[str]) -> frozenset[str]:
-        there = {mount.path for mount in mounts.table()}
+        there = {mount.path for mount in mountinfo.table()}
         return frozenset(path for path in paths if path in there)
 
     def list(self) -> list[str]:

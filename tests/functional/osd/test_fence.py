@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from container_stack.host import mounts
-from container_stack.rootwrap import fence
+from container_stack.rootwrap import fence, mountinfo
 
 from . import cluster_hosts
 
@@ -55,7 +54,7 @@ class Host:
 
     def __init__(self, space: cluster_hosts.Space, tree: Path) -> None:
         self._words = space.words("--mount", "--pid")
-        self._table = f"/proc/{space.pid}/mountinfo"
+        self._pid = space.pid
         self.tree = tree
         self.run("sh", "-c", "mount --make-shared /")
         for name in ("volume", "second volume"):
@@ -74,7 +73,7 @@ class Host:
         )
 
     def mounted(self) -> list[str]:
-        found = [mount.path for mount in mounts.table(self._table)]
+        found = [mount.path for mount in mountinfo.table(self._pid)]
         return [path for path in found if path.startswith(f"{self.tree}/")]
 
 
@@ -181,25 +180,26 @@ def test_a_name_that_begins_alike_is_another(host: Host, tree: Path) -> None:
     stays = host.start("sh", "-c", STAND, str(other))
     time.sleep(0.5)
     host.fence()
-    assert str(other) in [mount.path for mount in mounts.table(host._table)]
+    assert str(other) in [mount.path for mount in mountinfo.table(host._pid)]
     assert stays.poll() is None
     stays.kill()
     stays.wait()
 
 
 def test_a_mount_outlives_another_that_shows_as_much() -> None:
-    volume = fence.Mount("8:1", "/volumes/1", "/mounts/a")
-    assert fence.Mount("8:1", "/volumes/1/sub", "/x").outlives(volume)
-    assert fence.Mount("8:1", "/anything", "/x").outlives(fence.Mount("8:1", "/", "/mounts/a"))
-    assert not fence.Mount("8:1", "/volumes/12", "/x").outlives(volume)
-    assert not fence.Mount("8:1", "/", "/x").outlives(volume)
-    assert not fence.Mount("8:2", "/volumes/1", "/x").outlives(volume)
+    volume = fence.Mount(8, "/volumes/1", "/mounts/a")
+    assert fence.Mount(8, "/volumes/1/sub", "/x").outlives(volume)
+    assert fence.Mount(8, "/anything", "/x").outlives(fence.Mount(8, "/", "/mounts/a"))
+    assert not fence.Mount(8, "/volumes/12", "/x").outlives(volume)
+    assert not fence.Mount(8, "/", "/x").outlives(volume)
+    assert not fence.Mount(9, "/volumes/1", "/x").outlives(volume)
 
 
 def test_volumes_of_one_nfs_server_are_told_apart() -> None:
     line = "59 29 0:41 / /mounts/a rw - nfs4 [fd00::1]:/all{} rw"
     there, one, two = (
-        fence._mount(line.format(part).split(" "), None) for part in ("", "/1/data", "/2/data")
+        fence._mount(mountinfo.parse(line.format(part)), None)
+        for part in ("", "/1/data", "/2/data")
     )
     assert one.outlives(one)
     assert not there.outlives(one)
