@@ -12,6 +12,8 @@ from container_stack.rootwrap import commands, executor
 _BACKING = "/sys/block/loop*/loop/backing_file"
 #: Seconds to wait for one who looks into a new device, such as udev.
 _PATIENCE = 3.0
+#: What the kernel adds to the name of a file that was removed while it was attached.
+_GONE = " (deleted)"
 
 
 class LoopDevices:
@@ -24,8 +26,13 @@ class LoopDevices:
         self._executor = runner
 
     def find(self, path: str) -> str | None:
-        """Return the device that a file is attached to, or None."""
-        return _attached().get(os.path.realpath(path))
+        """Return the device that a file is attached to, or None.
+
+        A file that somebody removed while it was attached is whole as long as its device is there.
+        """
+        attached, real = _attached(), os.path.realpath(path)
+        removed = None if os.path.exists(real) else attached.get(real + _GONE)
+        return attached.get(real, removed)
 
     def attach(self, path: str) -> str:
         """Attach a file, unless it is, and return its device."""
@@ -53,9 +60,9 @@ class LoopDevices:
 
     def detach_deleted(self, directory: str) -> None:
         """Detach the files of a directory that are no more: attached just as they were removed."""
-        inside, gone = os.path.realpath(directory) + "/", " (deleted)"
+        inside = os.path.realpath(directory) + "/"
         for path, device in _attached().items():
-            if path.startswith(inside) and path.endswith(gone):
+            if path.startswith(inside) and path.endswith(_GONE):
                 with contextlib.suppress(exceptions.CommandFailed):
                     self._executor.run(commands.loop.DETACH, device=device)
 

@@ -181,7 +181,12 @@ class ShareVolumes:
 
     def _devices(self, volume: storage.Volume) -> Sequence[str]:
         views = [e.id for e in self.storage.list(self.owner) if e.labels.get(VIEW) == volume.id]
-        return [self.storage.activate(each) for each in (volume.id, *views)]
+        devices = []
+        for each in (volume.id, *views):
+            # One whose image somebody removed has no device; whoever mounts it is told so.
+            with contextlib.suppress(exceptions.CommandFailed):
+                devices.append(self.storage.activate(each))
+        return devices
 
     def _limit(
         self, volume: storage.Volume, devices: Sequence[str], most: device_limits.Limits

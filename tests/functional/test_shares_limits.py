@@ -178,6 +178,26 @@ def test_a_limit_goes_with_the_share_all_its_life(host, shares, server, kernel):
     assert all(kernel.of(device) == both() for device in devices)
 
 
+@pytest.mark.parametrize("mounted", [True, False])
+def test_a_share_whose_image_somebody_removed_goes_with_its_limits(
+    host, shares, server, kernel, mounted
+):
+    shares.create("share-1", server.id, shares_host.SMALL, limited=SLOW)
+    [device] = host.loop_devices()
+    image = Path(host.state_dir, "volumes", "share-1.img")
+    if not mounted:
+        host.power_off()
+        # A reboot does this, too.
+        device_limits.DeviceLimits(host.new_executor()).set(device, None, device_limits.Limits())
+    image.unlink()
+    if not mounted:
+        assert set(shares.recover().failed) == {"share-1"}
+    shares.delete("share-1")
+    assert shares.list() == []
+    assert host.loop_devices() == []
+    assert kernel.of(device) == both()
+
+
 @pytest.mark.usefixtures("cleared")
 def test_limits_are_changed_at_once_and_every_call_may_be_repeated(shares, server, kernel):
     for _again in range(2):
