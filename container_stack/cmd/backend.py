@@ -23,6 +23,7 @@ OPTIONS: Mapping[str, str] = {
     "image": "container_image_name",
     "storage": "container_stack_storage",
     "filesystem": "container_stack_filesystem",
+    "share-protocols": "container_stack_share_protocols",
     "volume-group": "container_volume_group",
     "thin-pool": "container_stack_thin_pool",
     "linux-bridge": "container_linux_bridge_name",

@@ -6,7 +6,7 @@ import shlex
 import shutil
 import stat
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from container_stack import exceptions, plugins
@@ -21,6 +21,8 @@ API = (1, 41)
 STORAGE_PACKAGES = {"loop": "mount", "lvm": "lvm2"}
 FILESYSTEM_PACKAGES = {"xfs": "xfsprogs", "ext4": "e2fsprogs", "btrfs": "btrfs-progs"}
 ALWAYS = ("mount", "util-linux")
+#: What share servers with NFS need of the engine, and those without don't.
+SECCOMP, HANDLES = "engine: seccomp profiles", "engine: containers in the host's user namespace"
 
 
 def manila(settings: assembly.Settings) -> list[Finding]:
@@ -44,6 +46,7 @@ def _shares(name: str, settings: assembly.Settings, *first: Finding) -> list[Fin
     findings = [
         *first,
         *engine(settings),
+        *nfs(settings),
         samba_image(settings),
         *root_helper("manila", settings),
         *_programs("manila", settings),
@@ -95,6 +98,28 @@ def engine(settings: assembly.Settings) -> Iterator[Finding]:
         f"version {version['Version']}, API {version['ApiVersion']}",
         fix="apt-get install docker.io",
     )
+
+
+def nfs(settings: assembly.Settings) -> list[Finding]:
+    """Tell whether the engine can run share servers that speak NFS."""
+    try:
+        info = containers.Engine(settings.docker_url, tls=settings.tls, timeout=10).info()
+    except exceptions.ContainerStackError:
+        return []  # which :func:`engine` tells
+    return handles(info.get("SecurityOptions") or (), needed="NFS" in settings.protocols)
+
+
+def handles(security: Iterable[str], *, needed: bool) -> list[Finding]:
+    """Tell by the engine's SecurityOptions whether Ganesha may name and open files by handle."""
+    names = {word.removeprefix("name=") for each in security for word in each.split(",")}
+    apart = sorted(names & {"userns", "rootless"})
+    seccomp = "seccomp" in names
+    # The kernel asks for CAP_DAC_READ_SEARCH on the host: open_by_handle_at(2).
+    handle = f"not with {', '.join(apart)}: no NFS there" if apart else "yes"
+    return [
+        judge(SECCOMP, seccomp, "yes" if seccomp else "refused: no NFS without", needed=needed),
+        judge(HANDLES, not apart, handle, needed=needed),
+    ]
 
 
 def _socket(path: str) -> Finding:
@@ -245,7 +270,8 @@ def _abilities(
     """Say what can be done here, with the given settings and with others."""
     failed = _failed(findings)
     detail = f"not before this is cured: {', '.join(failed)}" if failed else "yes"
-    yield judge(f"{name}: serve CIFS shares as configured", not failed, detail)
+    spoken = " and ".join(settings.protocols)
+    yield judge(f"{name}: serve {spoken} shares as configured", not failed, detail)
     lacking = {each.subject for each in findings if each.level != abilities.Level.OK}
     needs = {**_NEEDS, "share blocks in loop snapshots": (f"reflinks below {settings.state_dir}",)}
     for what, subjects in needs.items():
@@ -256,6 +282,7 @@ def _abilities(
 
 #: Ability to the subjects of the findings that it depends on.
 _NEEDS: Mapping[str, Sequence[str]] = {
+    "serve NFS shares": (SECCOMP, HANDLES),
     "keep shares in files (loop)": ("kernel: loop devices", "programs of mount"),
     "keep shares in a volume group (lvm)": ("kernel: device-mapper", "programs of lvm2"),
     "use xfs": ("kernel: xfs", "programs of xfsprogs"),

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from cliff import lister
 
 from container_stack import exceptions, plugins
+from container_stack.shares import protocols
 
 
 class List(lister.Lister):
-    """List drivers and storage backends, and why one that can't be imported can't."""
+    """List drivers, shares' protocols and storage backends, and why one can't be imported."""
 
     def take_action(
         self, parsed_args: argparse.Namespace
@@ -29,6 +30,9 @@ def rows() -> Iterator[tuple[str, str, str, str]]:
                 yield kind, name, "", str(exc)
             else:
                 yield kind, name, _first_line(found), "ok"
+        if kind == "driver":
+            for each in protocols.PROTOCOLS.values():
+                yield "protocol", each.name, each.summary, "ok"
 
 
 def _first_line(found: object) -> str:

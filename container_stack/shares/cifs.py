@@ -133,6 +133,7 @@ class Samba(protocol.Protocol):
     """The Samba of one running share server. Every method is one run of ``share-server``."""
 
     name = "CIFS"
+    summary = "By Samba at TCP port 445, for users and addresses; share servers always speak it."
     rule = Rule
 
     @staticmethod

@@ -71,6 +71,7 @@ class Ganesha(protocol.Protocol):
     """The Ganesha of one running share server. Every method is one run of ``nfs-server``."""
 
     name = "NFS"
+    summary = "By Ganesha at TCP port 2049, version 4, for addresses; where the operator names it."
     rule = Rule
 
     @staticmethod

@@ -50,6 +50,8 @@ class Protocol(abc.ABC):
 
     #: As Manila calls it, such as CIFS.
     name: ClassVar[str]
+    #: One line on what serves it, where, and whose rules it has.
+    summary: ClassVar[str]
     #: The rules that it can obey.
     rule: ClassVar[type[Rule]]
 

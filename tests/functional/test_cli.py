@@ -73,7 +73,7 @@ def test_an_error_of_ours_is_one_line_and_a_traceback_only_if_asked_for():
     assert "Traceback" in err
 
 
-@pytest.mark.parametrize("name", ["manila", "loop", "lvm"])
+@pytest.mark.parametrize("name", ["manila", "CIFS", "NFS", "loop", "lvm"])
 def test_drivers_and_backends_are_listed_with_what_they_are(name):
     pytest.importorskip("manila")
     code, found = rows("driver", "list")
@@ -222,8 +222,11 @@ def test_a_prepared_host_passes(host):
     code, found = host.check()
     assert code == 0
     assert found["shares: serve CIFS shares as configured"]["State"] == "ok"
+    assert found["shares: serve NFS shares"]["State"] == "ok"
     assert found["root helper"]["State"] == "ok"
     assert all(each["Fix"] == "" for each in found.values() if each["State"] == "ok")
+    _code, found = host.check("--share-protocols", "CIFS,NFS")
+    assert found["shares: serve CIFS and NFS shares as configured"]["State"] == "ok"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="fixes are typed as root")

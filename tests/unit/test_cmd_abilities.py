@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from container_stack.cmd import checks
 from container_stack.host import abilities
 from container_stack.rootwrap import commands, config
 
@@ -26,6 +27,17 @@ def test_the_package_of_every_program_in_the_catalogue_is_known(driver):
     }
     same = {name for name in programs if abilities.package(name) == name}
     assert same == SAME_NAME & programs
+
+
+def test_nfs_wants_seccomp_profiles_and_no_user_namespace_of_the_engine_s():
+    usual = ["name=apparmor", "name=seccomp,profile=default", "name=cgroupns"]
+    assert {each.level for each in checks.handles(usual, needed=True)} == {"ok"}
+    remapped = {each.subject: each for each in checks.handles([*usual, "name=userns"], needed=True)}
+    assert remapped[checks.SECCOMP].level == "ok"
+    assert remapped[checks.HANDLES].level == "failure"
+    assert "userns" in remapped[checks.HANDLES].detail
+    bare = {each.subject: each.level for each in checks.handles(["name=rootless"], needed=False)}
+    assert bare == {checks.SECCOMP: "warning", checks.HANDLES: "warning"}
 
 
 def test_a_lack_is_a_failure_only_where_the_thing_is_needed():
