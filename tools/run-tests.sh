@@ -204,7 +204,7 @@ leave_chroot "${GIVEN[@]}"
 begin run-tests
 cd "$ROOT"
 admit_users "$ROOT"
-needed=(python3-venv pgrep losetup mkfs.xfs mkfs.ext4 mkfs.btrfs sudo ip lvm tgtd iscsi-inq)
+needed=(python3-venv pgrep losetup mkfs.xfs mkfs.ext4 mkfs.btrfs sudo ip lvm tgtd iscsi-inq systemd-analyze)
 if has lint; then needed+=(shellcheck); fi
 if has guest; then needed+=(mmdebstrap patchelf); fi
 if has acceptance || has nova; then needed+=(rabbitmq-server); fi
@@ -213,7 +213,7 @@ if has contract; then needed+=(postgresql); fi
 if has functional; then needed+=(docker-registry sshd); fi
 if has functional || has osd; then needed+=(etcd); fi
 if has servers || has nova; then needed+=(ovs-vswitchd ethtool ebtables); fi
-if has osd; then needed+=(faketime chromium curl systemd-analyze); fi
+if has osd; then needed+=(faketime chromium curl); fi
 if has acceptance || has nova || has bench-smoke; then needed+=(memcached curl); fi
 if has functional || has osd || has acceptance || has bench-smoke; then needed+=(mmdebstrap gcc); fi
 engine=no
