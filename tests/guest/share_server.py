@@ -34,6 +34,7 @@ root=$1
 shift
 mount -t proc proc $root/proc
 mount --rbind /dev $root/dev
+[ -e $root/dev/stdin ] || ln -s /proc/self/fd/0 $root/dev/stdin
 mount -t tmpfs -o mode=755 run $root/run
 ln -sf /proc/mounts $root/etc/mtab
 exec chroot $root /usr/bin/tini -g -- /usr/libexec/share-server "$@"
@@ -42,28 +43,33 @@ exec chroot $root /usr/bin/tini -g -- /usr/libexec/share-server "$@"
 
 def make_root(directory: Path) -> None:
     """Unpack there what the image would hold."""
-    packages, archive = directory.with_suffix(".packages"), directory.with_suffix(".tar")
-    above, work = directory.with_suffix(".above"), directory.with_suffix(".work")
-    for each in (packages, above, work):
+    archive = directory.with_suffix(".tar")
+    with packages(directory.parent) as found, archive.open("w+b") as file:
+        image.write(file, found)
+        file.seek(0)
+        with tarfile.open(fileobj=file) as tar:
+            # It is our own; Pythons before 3.11.4 ask for no filter.
+            tar.extraction_filter = lambda member, path: member
+            tar.extractall(directory)
+    archive.unlink()
+
+
+@contextlib.contextmanager
+def packages(directory: Path) -> Iterator[Path]:
+    """Lend this machine's packages, in a root of their own with links that stay in it."""
+    found, above, work = (directory / name for name in ("packages", "above", "work"))
+    for each in (found, above, work):
         each.mkdir()
-    # Packages are taken from a root of their own, with links that stay in it, as unpacked ones.
     layers = f"lowerdir=/,upperdir={above},workdir={work}"
-    run("mount", "-t", "overlay", "-o", layers, "packages", packages)
+    run("mount", "-t", "overlay", "-o", layers, "packages", found)
     try:
-        for loader in packages.glob("usr/lib64/ld-linux*"):
+        for loader in found.glob("usr/lib64/ld-linux*"):
             target = os.readlink(loader)
             loader.unlink()
             loader.symlink_to(f"..{target}")
-        with archive.open("w+b") as file:
-            image.write(file, packages)
-            file.seek(0)
-            with tarfile.open(fileobj=file) as tar:
-                # It is our own; Pythons before 3.11.4 ask for no filter.
-                tar.extraction_filter = lambda member, path: member
-                tar.extractall(directory)
+        yield found
     finally:
-        run("umount", packages)
-    archive.unlink()
+        run("umount", found)
 
 
 class Server:
@@ -133,6 +139,13 @@ class Server:
             point.mkdir()
         run("mount", "-o", "loop,nosuid,nodev,noexec", file, point)
 
+    def grow(self, share: str, size: int) -> None:
+        """Let a share's volume have so many bytes, while it is in use."""
+        os.truncate(self._images / share, size)
+        device = run("findmnt", "--noheadings", "--output=SOURCE", self.shares / share).strip()
+        run("losetup", "--set-capacity", device)
+        run("resize2fs", device)
+
     def unmount(self, share: str) -> None:
         """Unmount it at once."""
         run("umount", self.shares / share)
@@ -182,14 +195,27 @@ class Machine:
 
         :raises OSError: the server refused.
         """
+        source = f"{address or f'{NETS[self.number]}.1'}:/{share}"
+        return self._mount("nfs", source, f"{options},retry=0")
+
+    def mount_cifs(self, share: str, options: str) -> Path:
+        """Mount a share by CIFS, without the help of a program that is the kernel's client's own.
+
+        :param options: the user's name and password among them.
+        :raises OSError: the server refused.
+        """
+        server = f"{NETS[self.number]}.1"
+        return self._mount("cifs", f"//{server}/{share}", f"ip={server},{options}", "-i")
+
+    def _mount(self, kind: str, source: str, options: str, *words: str) -> Path:
         point = self._directory / uuid.uuid4().hex[:8]
         point.mkdir()
-        source = f"{address or f'{NETS[self.number]}.1'}:/{share}"
         # The server knows clients by their machines' names.
-        name = f'hostname client{self.number}; exec mount -t nfs -o "$1" "$2" "$3"'
-        words = ("unshare", "--uts", "sh", "-c", name, "sh", f"{options},retry=0", source, point)
+        name = f'hostname client{self.number}; exec mount "$@"'
+        shell = ("unshare", "--uts", "sh", "-c", name, "sh")
         done = subprocess.run(
-            ["nsenter", f"--net=/run/netns/{self._space}", *words],
+            ["nsenter", f"--net=/run/netns/{self._space}", *shell,
+             *words, "-t", kind, "-o", options, source, point],
             capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
         if done.returncode:
@@ -220,11 +246,11 @@ class Machine:
 
 @contextlib.contextmanager
 def world(directory: Path, minors: str) -> Iterator[tuple[Server, tuple[Machine, Machine]]]:
-    """Have a server with NFS, not yet started, and two clients.
+    """Have a server with both protocols, not yet started, and two clients.
 
     :param minors: the versions of NFS that it speaks, such as ``1,2``.
     """
-    for module in ("nfs", "nfsv4", "veth", "loop"):
+    for module in ("nfs", "nfsv4", "cifs", "veth", "loop"):
         run("modprobe", module)
     if DIRECTORY_DELEGATIONS.exists():
         DIRECTORY_DELEGATIONS.write_text("N")
