@@ -27,6 +27,7 @@ from container_stack.drivers.manila import (
     errors,
     managing,
     networks,
+    newcomers,
     qos,
     sites,
     snapshots,
@@ -74,6 +75,7 @@ class ContainerShareDriver(
             self._shares = assembly.open_service(self._settings)
         self.qos_type_support = self._shares.limiting.supported()
         self._copies = copying.Copies(self._shares, self._memory, copying.PATIENCE)
+        self._newcomers = newcomers.Newcomers(self._shares, self._settings.state_dir)
 
     def check_for_setup_error(self) -> None:
         """Refuse to start on a host that can't serve, and finish what a crash left."""
@@ -81,6 +83,7 @@ class ContainerShareDriver(
             assembly.check(self._settings)
             self._site_made = sites.ensure(self._shares, self._settings)
             health = self._shares.recover()
+            self._newcomers.remove()
         if health.finished:
             LOG.info("Removed what a crash left: %(ids)s", {"ids": ", ".join(health.finished)})
 
@@ -132,7 +135,9 @@ class ContainerShareDriver(
         self, network_info: Sequence[dict[str, Any]], metadata: Any = None
     ) -> dict[str, str]:
         with errors.translated():
-            server = self._shares.create_server(networks.spec(network_info))
+            spec = networks.spec(network_info)
+            self._newcomers.add(spec.id)
+            server = self._shares.create_server(spec)
         return answers.server_details(server)
 
     def _teardown_server(
@@ -143,6 +148,7 @@ class ContainerShareDriver(
             return
         with errors.translated():
             self._shares.delete_server(server_details["id"])
+            self._newcomers.known(server_details["id"])
 
     # Shares -------------------------------------------------------------------------------
 
@@ -151,6 +157,7 @@ class ContainerShareDriver(
     ) -> list[dict[str, Any]]:
         """Make a share and return where clients find it."""
         with errors.translated(share["id"]):
+            self._meet(share_server)
             made = self._shares.create(
                 share["id"],
                 answers.server_id(share_server or self._site),
@@ -159,6 +166,12 @@ class ContainerShareDriver(
                 limited=self._wanted(share),
             )
         return answers.locations(made)
+
+    def _meet(self, share_server: Any) -> None:
+        """Have the server on which Manila wants its first share, if it may have been removed."""
+        if share_server and share_server["backend_details"]:
+            self._ensure_server(share_server)
+            self._newcomers.known(answers.server_id(share_server))
 
     def delete_share(self, context: Any, share: Any, share_server: Any = None) -> None:
         """Remove a share and its data."""
