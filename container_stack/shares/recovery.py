@@ -46,6 +46,21 @@ class Recovery:
             pool.map(lambda each: self._attempt(self._snapshots.recover, each, failed), views)
         return model.Health(tuple(finished), failed)
 
+    def keep(self) -> None:
+        """Start again every server that has stopped; what fails is warned of, the rest goes on.
+
+        Engines start containers again that end by themselves. Docker 20.10 leaves those stopped
+        that ran when dockerd was killed.
+        """
+        try:
+            servers = self._held.servers.list()
+        except exceptions.ContainerStackError as exc:
+            LOG.warning("Could not look after share servers: %(why)s", {"why": exc})
+            return
+        for server in servers:
+            if server.state == "stopped":
+                self._attempt(self._held.servers.running, server.id, {})
+
     def bring_back(self, volume: storage.Volume) -> model.Share:
         """Mount a share and have its server serve it; the caller holds its lock.
 

@@ -245,6 +245,11 @@ class ShareService:
         self.start()
         return self._recovery.run()
 
+    def keep(self) -> None:
+        """Start servers again that have stopped, with their limits: call every minute or so."""
+        self._recovery.keep()
+        self.limiting.keep()
+
     def _make(
         self, share_id: str, size: int, labels: Mapping[str, str], snapshot_id: str | None
     ) -> storage.Volume:

@@ -57,3 +57,11 @@ def test_killed_engine_brings_servers_back_with_address_files_rules_and_password
     assert "kept" in smbclient(after, "share-1", str(login), "ls")
     assert again.servers.speaking(server, "CIFS").shares() == {"share-1": frozenset(RULES)}
     assert again.set_rules("share-1", RULES) == passwords
+
+    # And while the service goes on, which looks after its servers from time to time.
+    own.kill()
+    again.keep()
+    own.start()
+    again.keep()
+    after = own_engine.inspect(again.servers.get(server.id).container_id)
+    assert "kept" in smbclient(after, "share-1", str(login), "ls")

@@ -255,7 +255,7 @@ class ContainerShareDriver(
     def _update_share_stats(self, data: dict[str, Any] | None = None) -> None:
         with errors.translated():
             capacity = self._shares.capacity()
-            self._shares.limiting.keep()
+            self._shares.keep()
         reserved = self.configuration.safe_get("reserved_share_percentage") or 0
         on_extend = self.configuration.safe_get("reserved_share_extend_percentage")
         from_snapshot = self.configuration.safe_get("reserved_share_from_snapshot_percentage")
