@@ -35,6 +35,7 @@ class LogicalVolume:
     """A logical volume; sizes are bytes.
 
     :param tags: ours alone; the values are in code.
+    :param active: it can be used; what LVM was killed with is suspended, and no longer active.
     :param merging: a snapshot is being put back into it.
     :param origin: name of the volume that this is a snapshot of, or "".
     :param pool: name of its thin pool, or "".
@@ -113,7 +114,7 @@ def _logical_volume(row: Mapping[str, str]) -> LogicalVolume:
         name=row["lv_name"],
         size=size,
         tags=_tags(row["lv_tags"]),
-        active=row["lv_active"] == "active",
+        active=row["lv_active"] == "active" and not row["lv_suspended"],
         merging=row["lv_merging"] == "merging",
         origin=row["origin"],
         pool=row["pool_lv"],

@@ -21,6 +21,7 @@ def report(**values: str) -> str:
         "lv_size": "1",
         "lv_tags": "container_stack.id=one",
         "lv_active": "active",
+        "lv_suspended": "",
         "lv_merging": "",
         "origin": "",
         "pool_lv": "",
@@ -48,6 +49,11 @@ def test_state_and_relations_are_read() -> None:
     volume = lvm_report.logical_volumes(text)["cs-one"]
     assert (volume.active, volume.merging) == (False, True)
     assert (volume.origin, volume.pool) == ("cs-two", "pool")
+
+
+def test_a_suspended_volume_is_none_that_can_be_used() -> None:
+    text = report(lv_active="active", lv_suspended="suspended")
+    assert not lvm_report.logical_volumes(text)["cs-one"].active
 
 
 def test_only_our_tags_count() -> None:

@@ -18,8 +18,8 @@ _REPORT = "--reportformat json --units b --nosuffix --options"
 GROUP = Command("lvm_group", f"vgs {_REPORT} vg_size,vg_free,vg_extent_size {{group:group}}")
 LIST = Command(
     "lvm_list",
-    f"lvs {_REPORT} lv_name,lv_size,lv_tags,lv_active,lv_merging,origin,pool_lv,data_percent"
-    " {group:group}",
+    f"lvs {_REPORT} lv_name,lv_size,lv_tags,lv_active,lv_suspended,lv_merging,origin,pool_lv,"
+    "data_percent {group:group}",
 )
 CREATE = Command(
     "lvm_create",
