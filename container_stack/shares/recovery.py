@@ -71,7 +71,8 @@ class Recovery:
             self._held.reopen(volume)
         else:
             self._held.mount(volume)
-            self._held.speaking(volume).restore_share(volumes.name(volume))
+            speaking = self._held.servers.speaking(server, volumes.protocol_of(volume))
+            speaking.restore_share(volumes.name(volume))
         return self._held.share(volume, server)
 
     def _attempt(self, action: Callable[[str], object], name: str, failed: dict[str, str]) -> bool:

@@ -24,6 +24,7 @@ from container_stack.drivers.manila import (
     answers,
     choosing,
     copying,
+    ensuring,
     errors,
     managing,
     networks,
@@ -40,6 +41,7 @@ LOG = log.getLogger(__name__)
 
 
 class ContainerShareDriver(
+    ensuring.Ensuring,
     snapshots.SnapshotCalls,
     managing.ManagingCalls,
     subnets.Subnets,
@@ -88,38 +90,8 @@ class ContainerShareDriver(
             LOG.info("Removed what a crash left: %(ids)s", {"ids": ", ".join(health.finished)})
 
     def get_backend_info(self, context: Any) -> dict[str, str]:
-        """Return what makes Manila call :meth:`ensure_shares` when it changes: at every start."""
+        """Return what makes Manila call ``ensure_shares`` when it changes: at every start."""
         return {"start": self._start}
-
-    def ensure_shares(self, context: Any, shares: Sequence[Any]) -> dict[str, dict[str, Any]]:
-        """Bring every share back, with its server if that is gone, and report on each."""
-        return {share["id"]: self._ensure(share) for share in shares}
-
-    def _ensure(self, share: Any) -> dict[str, Any]:
-        try:
-            again = self._ensure_server(share["share_server"])
-            found = self._shares.ensure(share["id"])
-            self._limit(share)
-        except exceptions.ContainerStackError as exc:
-            LOG.error("Share %(id)s is not served: %(why)s", {"id": share["id"], "why": exc})
-            return {"status": constants.STATUS_ERROR}
-        return {
-            "status": constants.STATUS_AVAILABLE,
-            "export_locations": answers.locations(found),
-            "reapply_access_rules": again,
-        }
-
-    def _ensure_server(self, share_server: Any) -> bool:
-        """Make a server again whose container somebody removed; tell whether that was needed."""
-        if self._site:
-            return sites.ensure(self._shares, self._settings) or self._site_made
-        try:
-            self._shares.servers.running(answers.server_id(share_server))
-        except exceptions.NotFound:
-            details = share_server["backend_details"]
-            self._shares.create_server(answers.server_spec(details))
-            return True
-        return False
 
     def get_configured_ip_versions(self) -> list[int]:
         """Return the IP versions that share servers can have."""
