@@ -172,9 +172,12 @@ class LoopStorage(storage.Storage):
             )
             self._space.reserve(files.snapshots, snapshot_id, record, record["cost"])
             undo.callback(files.discard_snapshot, snapshot_id)
+            if not volume["shared"] and self._space.can_share():
+                files.volumes.write(volume_id, {**volume, "shared": True})
             with files.quiet(volume_id, volume["filesystem"]):
-                shared = sparse.copy(files.image(volume_id), files.snapshot_image(snapshot_id))
-            record |= {"state": loop_records.READY, "shared": record["cost"] if shared else 0}
+                sparse.copy(files.image(volume_id), files.snapshot_image(snapshot_id))
+            cost = sparse.occupied(files.snapshot_image(snapshot_id))
+            record |= {"state": loop_records.READY, "cost": cost}
             files.snapshots.write(snapshot_id, record)
             undo.pop_all()
         LOG.info("Created snapshot %(id)s of %(volume)s", {"id": snapshot_id, "volume": volume_id})
@@ -199,6 +202,7 @@ class LoopStorage(storage.Storage):
             source = files.find_snapshot(snapshot_id)
             wanted = storage_checks.clone_size(snapshot_id, source["size"], size)
             record = loop_records.new_volume(volume_id, wanted, owner, labels, source["filesystem"])
+            record["shared"] = True
             files.clear(volume_id)
             self._space.reserve(files.volumes, volume_id, record, record["size"])
             undo.callback(files.discard, volume_id)
@@ -221,14 +225,12 @@ class LoopStorage(storage.Storage):
             self._space.reserve(files.volumes, volume_id, restoring, more)
             image = files.image(volume_id)
             try:
-                shared = sparse.copy(files.snapshot_image(snapshot_id), image + ".new")
-                copied = {**restoring, "shared": sparse.occupied(image + ".new") if shared else 0}
-                files.volumes.write(volume_id, copied)
+                sparse.copy(files.snapshot_image(snapshot_id), image + ".new")
             except BaseException:
                 files.finish(volume_id, restoring)
                 raise
             os.rename(image + ".new", image)
-            record = files.finish(volume_id, copied)
+            record = files.finish(volume_id, restoring)
         LOG.info("Restored volume %(id)s from %(from)s", {"id": volume_id, "from": snapshot_id})
         return loop_records.as_volume(volume_id, record)
 
@@ -282,15 +284,14 @@ class LoopStorage(storage.Storage):
         self._files.devices.resize(device)
         return self._files.write_ready(volume_id, {**record, "size": size})
 
-    def _fill(self, volume_id: str, snapshot_id: str, record: records.Record) -> int:
-        """Give a new volume a snapshot's content, and return how many bytes they share."""
+    def _fill(self, volume_id: str, snapshot_id: str, record: records.Record) -> bool:
+        """Give a new volume a snapshot's content, and return whether they share blocks."""
         image, kind = self._files.image(volume_id), record["filesystem"]
         shared = sparse.copy(self._files.snapshot_image(snapshot_id), image)
-        common = sparse.occupied(image) if shared else 0
         larger = record["size"] > os.stat(image).st_size
         os.truncate(image, record["size"])
         device = self._files.devices.attach(image)
         self._filesystems.renew(device, kind)
         if larger:
             self._files.resizer.grow(device, kind)
-        return common
+        return shared

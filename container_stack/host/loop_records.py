@@ -19,6 +19,8 @@ def new_volume(
 ) -> records.Record:
     """Return the record of a volume to be made.
 
+    ``shared`` says whether it may share blocks with others; it stays when they are gone.
+
     :raises InvalidRequest: anything in it is unusable.
     """
     storage_checks.check_id(volume_id)
@@ -29,7 +31,7 @@ def new_volume(
         "owner": owner,
         "filesystem": kind,
         "labels": dict(labels or {}),
-        "shared": 0,
+        "shared": False,
     }
 
 
@@ -45,7 +47,6 @@ def new_snapshot(volume_id: str, volume: records.Record, cost: int) -> records.R
         "filesystem": volume["filesystem"],
         "created_at": datetime.datetime.now(datetime.UTC).isoformat(),
         "cost": cost,
-        "shared": 0,
     }
 
 

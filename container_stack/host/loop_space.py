@@ -5,15 +5,17 @@ import contextlib
 import os
 
 from container_stack import exceptions
-from container_stack.host import records, sparse, storage, storage_locks
+from container_stack.host import loop_records, records, sparse, storage, storage_locks
 
 
 class Space:
     """Promises space to volumes and snapshots, never more than there is.
 
-    A volume is promised its size, a snapshot what its volume occupied, since that is what it
-    occupies once the volume is rewritten. What a copy shared when it was made (``shared`` in its
-    record) counts once, for the original.
+    A volume is promised its size, a snapshot what its volume occupied: once the volume is rewritten
+    it occupies that. How much of the disk is yet to be taken for these promises is asked of the
+    files: all that a volume can't overwrite in place, which is what it lacks of its size, and what
+    it shares with others. The last of those who shared something needs nothing more for it, but as
+    long as they do, that is counted for each volume, so rather too much than too little.
 
     :param limit: bytes; None for what the file system has.
     """
@@ -47,17 +49,21 @@ class Space:
             target.write(name, record)
 
     def capacity(self) -> storage.Capacity:
-        """Return how full the pool is. Without a limit, it is as large as what it holds and what
-        its file system has left.
+        """Return how full the pool is.
+
+        Without a limit, it is as large as what was promised and what its disk has beyond that.
         """
-        occupied = provisioned = 0
-        for where, cost in ((self._volumes, "size"), (self._snapshots, "cost")):
-            for name, record in where.all().items():
-                provisioned += record[cost]
-                own = sparse.occupied(where.path(name, ".img")) - record["shared"]
-                occupied += max(0, own)
+        provisioned = to_come = 0
+        for name, record in self._volumes.all().items():
+            provisioned += record["size"]
+            to_come += _lacks(record, self._volumes.path(name, ".img"))
+        for name, record in self._snapshots.all().items():
+            provisioned += record["cost"]
+            if record["state"] == loop_records.CREATING:
+                there = sparse.occupied(self._snapshots.path(name, ".img"))
+                to_come += max(0, record["cost"] - there)
         disk = os.statvfs(_existing(self._volumes.directory))
-        total = disk.f_bavail * disk.f_frsize + occupied
+        total = provisioned + max(0, disk.f_bavail * disk.f_frsize - to_come)
         if self._limit is not None:
             total = min(total, self._limit)
         return storage.Capacity(total, max(0, total - provisioned), provisioned)
@@ -67,6 +73,12 @@ class Space:
         with contextlib.suppress(OSError):
             return sparse.can_share(_existing(self._volumes.directory))
         return False
+
+
+def _lacks(record: records.Record, image: str) -> int:
+    """Return the bytes of the disk that a volume may yet take."""
+    there = sparse.own(image) if record["shared"] else sparse.occupied(image)
+    return max(0, int(record["size"]) - there)
 
 
 def _existing(path: str) -> str:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Storage in sparse files against the public suites, on two kinds of disk."""
 
+import os
 import pathlib
 import subprocess
 from collections.abc import Iterator
@@ -76,3 +77,60 @@ class TestLoopCrashes(_OnPlainDisk, crash_contract.CrashContract):
 
 class TestLoopCrashesOnSharingDisk(_OnSharingDisk, crash_contract.CrashContract):
     pass
+
+
+MIB = 1024**2
+#: What a file system notes of its files, and what rounding makes of it.
+_ODDS = 16 * MIB
+
+
+class TestSpaceOnSharingDisk(_OnSharingDisk, storage_world.StorageFixtures):
+    """Blocks that volumes and snapshots share are there once, until one of them is rewritten."""
+
+    def test_promises_can_be_kept_when_all_is_written(self, world: storage_world.World) -> None:
+        _write(world, "one")
+        world.storage.snapshot("one", "then")
+        world.storage.clone("then", "two", owner="me")
+        world.storage.delete_snapshot("then")
+        room = world.storage.capacity().free - _ODDS
+        world.storage.create("rest", room // 4096 * 4096, owner="me")
+
+        volumes = pathlib.Path(world.pool.executor.state_dir, "volumes")
+        with (volumes / "rest.img").open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, room // 4096 * 4096)
+        for name in ("one", "two"):
+            with (volumes / f"{name}.img").open("r+b") as file:
+                for _ in range(storage_world.SMALL // MIB):
+                    file.write(bytes(MIB))
+                os.fsync(file.fileno())
+
+    def test_rewritten_volume_and_its_snapshot_take_what_was_promised(
+        self, world: storage_world.World
+    ) -> None:
+        before = world.storage.capacity().free
+        _write(world, "one")
+        world.storage.snapshot("one", "then")
+        promised = world.storage.capacity()
+        assert abs(before - promised.free - promised.provisioned) < _ODDS
+        with world.mounted("one") as path, (path / "much").open("r+b") as file:
+            file.write(os.urandom(96 * MIB))
+        os.sync()
+        assert abs(world.storage.capacity().free - promised.free) < _ODDS
+
+    def test_space_of_a_clone_that_outlives_its_original_counts_once(
+        self, world: storage_world.World
+    ) -> None:
+        before = world.storage.capacity().free
+        _write(world, "one")
+        world.storage.snapshot("one", "then")
+        world.storage.clone("then", "two", owner="me")
+        world.storage.delete_snapshot("then")
+        world.storage.delete("one")
+        assert abs(before - world.storage.capacity().free - storage_world.SMALL) < _ODDS
+
+
+def _write(world: storage_world.World, name: str) -> None:
+    world.storage.create(name, storage_world.SMALL, owner="me")
+    with world.mounted(name) as path:
+        (path / "much").write_bytes(os.urandom(96 * MIB))
+    os.sync()
