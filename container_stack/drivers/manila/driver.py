@@ -142,8 +142,9 @@ class ContainerShareDriver(
     def _meet(self, share_server: Any) -> None:
         """Have the server on which Manila wants its first share, if it may have been removed."""
         if share_server and share_server["backend_details"]:
-            self._ensure_server(share_server)
-            self._newcomers.known(answers.server_id(share_server))
+            server_id = answers.server_id(share_server)
+            self._ensure_server(server_id, share_server["backend_details"])
+            self._newcomers.known(server_id)
 
     def delete_share(self, context: Any, share: Any, share_server: Any = None) -> None:
         """Remove a share and its data."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How shares come back when Manila starts: each server once, then their shares side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent import futures
 from typing import Any
 
@@ -54,7 +54,7 @@ class Ensuring(qos.Qos):
             "reapply_access_rules": again,
         }
 
-    def _ensure_server(self, server_id: str, details: dict[str, str]) -> bool:
+    def _ensure_server(self, server_id: str, details: Mapping[str, str]) -> bool:
         """Make a server again whose container somebody removed; tell whether that was needed.
 
         With the container went the rules of all its shares.
