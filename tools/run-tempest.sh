@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# run-tempest.sh compute|share [ARG...]: run tempest's tests of Nova, or those of Manila's plugin for
-# tempest, from a bare Debian machine if need be, against real services that it starts and stops.
+# run-tempest.sh compute|share|site [ARG...]: run tempest's tests of Nova, or those of Manila's plugin
+# for tempest (share: with share servers; site: with one server on the host's own address), from a
+# bare Debian machine if need be, against real services that it starts and stops.
 # ARGs go to `tempest run`, such as --regex tempest.api.compute.servers. What is left out, and why,
 # is in tests/acceptance/*-tempest-excluded.txt.
 
@@ -10,9 +11,9 @@
 
 needed=(python3-venv dockerd docker sudo ip pgrep mariadbd rabbitmq-server smbclient)
 case ${1:-} in
-    compute) module=nova_tempest needed+=(busybox-static) ;;
-    share) module=manila_tempest needed+=(mkfs.btrfs losetup) ;;
-    *) die "usage: ${0##*/} compute|share [ARG...]" ;;
+    compute) module=(nova_tempest) needed+=(busybox-static) ;;
+    share | site) module=(manila_tempest "$1") needed+=(mkfs.btrfs losetup) ;;
+    *) die "usage: ${0##*/} compute|share|site [ARG...]" ;;
 esac
 become_root "$@"
 leave_chroot "$@"
@@ -24,4 +25,4 @@ need_venv manila nova glance swift simulator demo test cloud tempest
 need_engine
 install -d -m 755 "$RUN/cloud"
 export PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$ROOT/tests
-run_job "$VENV/bin/python" -m "acceptance.$module" "$RUN/cloud" "$@"
+run_job "$VENV/bin/python" -m "acceptance.${module[0]}" "${module[@]:1}" "$RUN/cloud" "$@"

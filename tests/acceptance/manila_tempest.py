@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The tests of manila-tempest-plugin against a Manila with the driver under test.
 
-Run by ``tools/run-tempest.sh share`` as ``python -m acceptance.manila_tempest DIRECTORY [ARG...]``;
-more arguments go to ``tempest run``.
+Run by ``tools/run-tempest.sh share`` (or ``site``) as ``python -m acceptance.manila_tempest share
+DIRECTORY [ARG...]``; more arguments go to ``tempest run``.
 """
 
 import contextlib
 import dataclasses
-import ipaddress
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,70 +15,111 @@ from . import backend, cifs, host, keystone, manila, manila_identity, rest, samb
 
 #: Patterns of tests that are left out, each below the reason.
 EXCLUDED = Path(__file__).with_name("manila-tempest-excluded.txt")
-#: The back end, and the user whose service it is.
-NAME, USER = "cstest_tempest", "cstest-shares"
-_TESTS = r"^manila_tempest_tests\.tests\.api\."
-#: A share type that asks for nothing in particular.
+_PLUGIN = r"^manila_tempest_tests\.tests\."
+#: Types of shares and of groups that ask for nothing in particular; snapshots must be asked for.
 _TYPE = "default"
+_SPECS = {"snapshot_support": "True", "create_share_from_snapshot_support": "True"}
 #: GiB. Shares are sparse; what tests make at once is to fit, whatever their files would take.
 _POOL_GB = 400
+#: An address that only this host has, and that nobody serves on.
+_ADDRESS = "127.91.0.7"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Way:
+    """One way of the driver's to serve shares.
+
+    :param name: of the back end, and of the user whose service it is.
+    :param servers: whether Manila handles share servers; else one serves all shares.
+    :param tests: those that are run if no others are asked for, as a regular expression.
+    """
+
+    name: str
+    servers: bool
+    protocols: str
+    tests: str
+
+
+#: The personas' tests make shares without a share network, which only a site has.
+WAYS = {
+    "share": Way("cstest_tempest", True, "nfs,cifs", _PLUGIN + r"api\."),
+    "site": Way("cstest_tempest_site", False, "cifs", _PLUGIN + r"rbac\."),
+}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class World:
     """A running Manila with its back end, and who its administrator is."""
 
+    way: Way
     directory: Path
     identity: keystone.Keystone
     admin: keystone.User
 
 
 @contextlib.contextmanager
-def running(directory: Path) -> Iterator[World]:
+def running(way: Way, directory: Path) -> Iterator[World]:
     """Run all of it; in the end nothing is left."""
     (directory / "keystone").mkdir()
-    subnet, state = host.unused_subnet(), directory / NAME / cifs.STATE
     with contextlib.ExitStack() as undo:
         # One thread: many make users and projects at once.
         identity = undo.enter_context(keystone.running(directory / "keystone", threads=1))
         known = manila_identity.Identity(identity)
         plane = undo.enter_context(
-            manila.control_plane(directory, known, {"DEFAULT": {"default_share_type": _TYPE}})
+            manila.control_plane(
+                directory,
+                known,
+                {"DEFAULT": {"default_share_type": _TYPE, "default_share_group_type": _TYPE}},
+            )
         )
         identity.add_service(manila_identity.KIND, plane.url.rstrip("/"))
         undo.enter_context(manila.service("manila-data", directory, [plane.config]))
         image = undo.enter_context(samba.current_image())
-        undo.callback(host.sweep, f"manila-{NAME}", state)
+        undo.callback(host.sweep, f"manila-{way.name}", directory / way.name / cifs.STATE)
         made = undo.enter_context(
             backend.running(
                 plane,
-                NAME,
-                lambda place: _options(place, subnet, image),
+                way.name,
+                lambda place: _options(way, place, image),
                 normal_user=True,
-                user=USER,
+                user=way.name,
             )
         )
-        made.client().create_type(_TYPE)
-        yield World(directory, identity, known.admin("harbour-office"))
+        client = made.client()
+        share_type = client.create_type(
+            _TYPE, driver_handles_share_servers=str(way.servers), **_SPECS
+        )
+        group = {"name": _TYPE, "share_types": [share_type], "is_public": True}
+        client.call("POST", "share-group-types", {"share_group_type": group})
+        yield World(way, directory, identity, known.admin("harbour-office"))
 
 
-def _options(
-    place: backend.Place, subnet: ipaddress.IPv4Network, image: str
-) -> Mapping[str, object]:
-    return {
+def _options(way: Way, place: backend.Place, image: str) -> Mapping[str, object]:
+    subnet = host.unused_subnet()
+    made = {
         **cifs.options(place, subnet, image),
         "container_stack_pool_size_gb": _POOL_GB,
-        "container_stack_share_protocols": "CIFS,NFS",
+        "container_stack_share_protocols": way.protocols.upper(),
         # It can shrink, which the default can't, and grow while it is used on any host.
         "container_stack_filesystem": "btrfs",
         # Each class of tests has a project of its own, and so a share server.
         "standalone_network_plugin_allowed_ip_ranges": f"{subnet[17]}-{subnet[250]}",
     }
+    if way.servers:
+        return made
+    networks = ("network_api", "standalone")
+    return {key: value for key, value in made.items() if not key.startswith(networks)} | {
+        "driver_handles_share_servers": False,
+        "container_stack_site_addresses": _ADDRESS,
+    }
 
 
 def options(world: World) -> manila.Sections:
     """Return the plugin's part of tempest.conf, which says what the driver does and what not."""
+    way = world.way
     return {
+        # Those without a role become members; readers are to be no more than that.
+        "auth": {"tempest_roles": ""},
         "enforce_scope": {"manila": True},
         "share": {
             "region": "RegionOne",
@@ -89,20 +129,20 @@ def options(world: World) -> manila.Sections:
             "build_interval": 1,
             "build_timeout": 300,
             "default_share_type_name": _TYPE,
-            "backend_names": NAME,
+            "backend_names": way.name,
             "multi_backend": False,
             # Share networks have Manila's own addresses; there is no Neutron.
-            "multitenancy_enabled": True,
+            "multitenancy_enabled": way.servers,
             "create_networks_when_multitenancy_enabled": False,
-            "enable_protocols": "nfs,cifs",
-            "enable_ip_rules_for_protocols": "nfs,cifs",
+            "enable_protocols": way.protocols,
+            "enable_ip_rules_for_protocols": way.protocols,
             "enable_user_rules_for_protocols": "cifs",
             "enable_cert_rules_for_protocols": "",
             "enable_cephx_rules_for_protocols": "",
-            "enable_ro_access_level_for_protocols": "nfs,cifs",
+            "enable_ro_access_level_for_protocols": way.protocols,
             # The driver's names of users are lower-case.
             "username_for_user_rules": "alice",
-            "capability_storage_protocol": "NFS_CIFS",
+            "capability_storage_protocol": "NFS_CIFS" if way.servers else "CIFS",
             "capability_snapshot_support": True,
             "capability_create_share_from_snapshot_support": True,
             "capability_snapshot_inherit_share_access": "disabled",
@@ -113,7 +153,7 @@ def options(world: World) -> manila.Sections:
             "run_shrink_tests": True,
             "run_snapshot_tests": True,
             "run_revert_to_snapshot_tests": True,
-            "run_mount_snapshot_tests": True,
+            "run_mount_snapshot_tests": way.servers,
             "run_manage_unmanage_tests": True,
             "run_manage_unmanage_snapshot_tests": True,
             "run_share_group_tests": True,
@@ -145,8 +185,9 @@ def prepare(world: World) -> Path:
 
 
 def main() -> int:
-    with running(Path(sys.argv[1])) as world:
-        return tempest.run(prepare(world), _TESTS, sys.argv[2:])
+    way, directory, *words = sys.argv[1:]
+    with running(WAYS[way], Path(directory)) as world:
+        return tempest.run(prepare(world), world.way.tests, words)
 
 
 if __name__ == "__main__":
