@@ -13,8 +13,8 @@ from benchmarks import harness
 NAMES = (
     "privileged_command",
     "share_ready",
-    "one_more_share",
     "many_shares",
+    "shares_scale",
     "extend_online",
     "image_transfer",
     "storlets_verify",

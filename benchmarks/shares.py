@@ -10,6 +10,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent import futures
 from pathlib import Path
 
 import smbclient
@@ -20,6 +21,7 @@ from container_stack.shares import assembly, cifs, container, image, model, serv
 from container_stack.testing import privilege
 
 SIZE = 300 * 1024**2
+_WORKERS = 8
 ALICE = cifs.Rule("user", "alice")
 
 
@@ -32,6 +34,7 @@ class Bench:
     run: executor.Executor
     settings: assembly.Settings
     subnet: model.Subnet
+    rootwrap: Path
 
     def spec(self, number: int) -> model.ServerSpec:
         """Return a share server whose address ends in this number."""
@@ -40,27 +43,33 @@ class Bench:
 
     def clear(self) -> None:
         """Remove every share and server."""
-        for share in self.shares.list():
-            self.shares.delete(share.id)
-        for server in self.shares.servers.list():
-            self.shares.delete_server(server.id)
+        with futures.ThreadPoolExecutor(_WORKERS) as pool:
+            list(pool.map(self.shares.delete, [each.id for each in self.shares.list()]))
+            servers = [each.id for each in self.shares.servers.list()]
+            list(pool.map(self.shares.delete_server, servers))
 
 
 @contextlib.contextmanager
-def bench() -> Iterator[Bench]:
-    """Lend a service; everything that it made is gone afterwards."""
+def bench(owner: str | None = None) -> Iterator[Bench]:
+    """Lend a service; everything that it made is gone afterwards.
+
+    :param owner: of all that it makes.
+    """
     engine = containers.Engine()
     if images.Images(engine).find(image.REFERENCE) is None:
         image.build(images.Images(engine))
     with tempfile.TemporaryDirectory(prefix="cstest-bench-", dir="/var/tmp") as directory:
         state_dir = Path(directory) / "state"
         run = privilege.make_executor(state_dir)
+        rootwrap = Path(f"{state_dir}.rootwrap", "rootwrap.conf")
         settings = assembly.Settings(
-            owner=f"cstest-{uuid.uuid4().hex[:8]}", state_dir=str(state_dir)
+            owner=owner or f"cstest-{uuid.uuid4().hex[:8]}", state_dir=str(state_dir)
         )
         shares = assembly.assemble(settings, engine, run)
         shares.recover()
-        made = Bench(shares, engine, run, settings, model.Subnet("bench", "10.251.91.0/24"))
+        made = Bench(
+            shares, engine, run, settings, model.Subnet("bench", "10.251.91.0/24"), rootwrap
+        )
         try:
             yield made
         finally:
