@@ -47,10 +47,11 @@ class Recovery:
         return model.Health(tuple(finished), failed)
 
     def keep(self) -> None:
-        """Start again every server that has stopped; what fails is warned of, the rest goes on.
+        """Start again every server that has stopped, and remove what is left of a half-made one.
 
         Engines start containers again that end by themselves. Docker 20.10 leaves those stopped
-        that ran when dockerd was killed.
+        that ran when dockerd was killed; and what was being made then nobody could undo. What fails
+        is warned of, the rest goes on.
         """
         try:
             servers = self._held.servers.list()
@@ -60,6 +61,11 @@ class Recovery:
         for server in servers:
             if server.state == "stopped":
                 self._attempt(self._held.servers.running, server.id, {})
+        # Whoever works on one of them has its lock.
+        for server in servers:
+            if server.state in ("creating", "deleting"):
+                self._attempt(lambda _: self._held.servers.recover(), server.id, {})
+                break
 
     def bring_back(self, volume: storage.Volume) -> model.Share:
         """Mount a share and have its server serve it; the caller holds its lock.

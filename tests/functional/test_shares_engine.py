@@ -65,3 +65,7 @@ def test_killed_engine_brings_servers_back_with_address_files_rules_and_password
     again.keep()
     after = own_engine.inspect(again.servers.get(server.id).container_id)
     assert "kept" in smbclient(after, "share-1", str(login), "ls")
+    half = again.create_server(host.spec(11))
+    own_engine.rename(half.container_id, f"cs-share-{half.id}.creating")
+    again.keep()
+    assert [each.id for each in again.servers.list()] == [server.id]
