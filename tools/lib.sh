@@ -151,7 +151,7 @@ group_ends() {
 
 declare -A PACKAGE=(
     [python3-venv]="python3 python3-venv" [dockerd]="docker.io iptables" [docker]=docker.io [sudo]=sudo [ip]=iproute2
-    [busybox-static]=busybox-static
+    [busybox-static]=busybox-static [rsync]=rsync [bwrap]=bubblewrap
     [mkfs.xfs]=xfsprogs [mkfs.ext4]=e2fsprogs [mkfs.btrfs]=btrfs-progs [lvm]=lvm2 [losetup]=mount
     [smbclient]=smbclient [nfs-ls]=libnfs-utils [pgrep]=procps [shellcheck]=shellcheck [mmdebstrap]=mmdebstrap
     [mariadbd]="mariadb-server-core mariadb-client-core" [rabbitmq-server]=rabbitmq-server

@@ -211,6 +211,7 @@ if has acceptance || has nova; then needed+=(rabbitmq-server); fi
 if has acceptance || has contract || has osd || has nova; then needed+=(mariadbd); fi
 if has contract; then needed+=(postgresql); fi
 if has functional; then needed+=(docker-registry sshd); fi
+if has functional || has acceptance; then needed+=(rsync bwrap); fi
 if has functional || has osd; then needed+=(etcd); fi
 if has servers || has nova; then needed+=(ovs-vswitchd ethtool ebtables); fi
 if has osd; then needed+=(faketime chromium curl); fi

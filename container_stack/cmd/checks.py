@@ -231,7 +231,8 @@ def _starts(words: Sequence[str], state_dir: str, install: str) -> Finding:
 
 
 def _programs(driver: str, settings: assembly.Settings) -> list[Finding]:
-    names = [each.program for each in commands.DRIVERS[driver] if not each.inside]
+    names = [each.program for each in commands.DRIVERS[driver] if not (each.inside or each.own)]
+    names += commands.copies.PROGRAMS if driver == "manila" else ()
     needed = {*ALWAYS, FILESYSTEM_PACKAGES.get(settings.filesystem, "")}
     needed.add(STORAGE_PACKAGES.get(settings.storage, ""))
     if settings.linux_bridge or settings.ovs_bridge:

@@ -170,6 +170,19 @@ def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
     return [("container", OPTS)]
 
 
+def owner(group: str) -> str:
+    """Return what names a back end among all on this host.
+
+    :param group: its section.
+    """
+    return f"manila-{group}"
+
+
+def group(owner: str) -> str:
+    """Return the section of the back end that has this name."""
+    return owner.removeprefix("manila-")
+
+
 def settings(get: Callable[[str], Any], owner: str) -> assembly.Settings:
     """Return the plain values that the core needs.
 

@@ -144,6 +144,7 @@ PACKAGES: Mapping[str, str] = {
     "blkid": "util-linux",
     "btrfs": "btrfs-progs",
     "btrfstune": "btrfs-progs",
+    "bwrap": "bubblewrap",
     "cp": "coreutils",
     "e2fsck": "e2fsprogs",
     "fsfreeze": "util-linux",

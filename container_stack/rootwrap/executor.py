@@ -3,7 +3,7 @@
 
 A daemon answers in about the time of the command itself, where sudo and rootwrap started anew
 take some 150 ms. One daemon serves one command at a time, so there is a pool of them, and long
-commands have a pool of their own.
+commands have a pool of their own, as have slow ones.
 
 As root there is no sudo, and the filters apply all the same: what works for root works for the
 service's own user.
@@ -52,6 +52,7 @@ class Executor:
     :param state_dir: the directory that the filters were made for.
     :param short: daemons for quick commands, started when needed.
     :param long: daemons for commands marked long.
+    :param slow: daemons for commands marked slow.
     """
 
     def __init__(
@@ -61,14 +62,15 @@ class Executor:
         state_dir: str = commands.STATE_DIR,
         short: int = 4,
         long: int = 2,
+        slow: int = 4,
     ) -> None:
         words = shlex.split(helper) if isinstance(helper, str) else helper
         self._helper = tuple(words or default_helper())
-        self._sizes = (short, long)
+        self._sizes = (short, long, slow)
         self.state_dir = state_dir
         # By process: a forked child must not use its parent's daemons. And no lock, which one of
         # the parent's threads might hold as it forks.
-        self._pools: dict[int, tuple[_Pool, _Pool]] = {}
+        self._pools: dict[int, tuple[_Pool, ...]] = {}
 
     def run(
         self,
@@ -90,7 +92,7 @@ class Executor:
         deadline = command.deadline if timeout is None else timeout
         if LOG.isEnabledFor(logging.DEBUG):
             LOG.debug("Running %(command)s", {"command": shlex.join(argv)})
-        with self._pool(command.long).client() as client:
+        with self._pool(command).client() as client:
             code, out, err = client.call(command, argv, deadline, stdin)
         if code in (rootwrap_cmd.RC_UNAUTHORIZED, rootwrap_cmd.RC_NOEXECFOUND) and not err:
             raise exceptions.RootHelperUnavailable(_refusal(command, code))
@@ -103,13 +105,13 @@ class Executor:
         for pool in self._pools.pop(os.getpid(), ()):
             pool.close()
 
-    def _pool(self, long: bool) -> "_Pool":
+    def _pool(self, command: commands.Command) -> "_Pool":
         pid = os.getpid()
         pools = self._pools.get(pid)
         if pools is None:
-            short, long_ones = (_Pool(self._helper, size) for size in self._sizes)
-            pools = self._pools.setdefault(pid, (short, long_ones))
-        return pools[long]
+            made = tuple(_Pool(self._helper, size) for size in self._sizes)
+            pools = self._pools.setdefault(pid, made)
+        return pools[2 if command.slow else int(command.long)]
 
 
 def _refusal(command: commands.Command, code: int) -> str:

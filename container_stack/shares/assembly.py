@@ -15,6 +15,7 @@ from container_stack.host import (
     plug,
     records,
     storage,
+    transfers,
 )
 from container_stack.rootwrap import commands, executor
 from container_stack.shares import (
@@ -119,6 +120,7 @@ def assemble(
         filesystems,
         share_servers,
         limits.Throttle(engine, run),
+        transfers.Transfers(run, filesystems),
         owner=settings.owner,
     )
     return service.ShareService(

@@ -144,7 +144,12 @@ class Samba(protocol.Protocol):
         seconds = math.ceil(timeout)
         self._run(SHARE_SERVER, "ready", str(seconds), timeout=seconds + 10.0)
 
-    def set_share(self, name: str, rules: Iterable[protocol.Rule]) -> Mapping[str, str]:
+    def set_share(
+        self,
+        name: str,
+        rules: Iterable[protocol.Rule],
+        keys: Mapping[str, str] = protocol.NO_KEYS,
+    ) -> Mapping[str, str]:
         """Serve a share to exactly these users from exactly these networks.
 
         Connections of those who may no longer enter, or no longer write, are closed, and no
@@ -152,7 +157,8 @@ class Samba(protocol.Protocol):
         all shares of a server, until no rule names him.
         """
         # The end tells that nothing was cut off: half a section may admit more than the whole.
-        wanted = section(name, rules) + "end\n"
+        given = "".join(f"key = {user}:{key}\n" for user, key in keys.items())
+        wanted = section(name, rules) + given + "end\n"
         answer = self._run(SHARE_SERVER, "set", name, stdin=wanted.encode())
         return {m["user"]: m["key"] for m in map(_KEY.fullmatch, answer.splitlines()) if m}
 

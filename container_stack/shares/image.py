@@ -19,7 +19,7 @@ from container_stack.host import images
 from container_stack.shares import debian
 
 #: Goes up with every change of what is in the image.
-VERSION = 3
+VERSION = 4
 REFERENCE = f"container-stack-samba:{VERSION}"
 LABELS = {"container_stack.image": "samba", "container_stack.image.version": str(VERSION)}
 

@@ -83,7 +83,12 @@ class Ganesha(protocol.Protocol):
         seconds = math.ceil(timeout)
         self._run(NFS_SERVER, "ready", str(seconds), timeout=seconds + 10.0)
 
-    def set_share(self, name: str, rules: Iterable[protocol.Rule]) -> Mapping[str, str]:
+    def set_share(
+        self,
+        name: str,
+        rules: Iterable[protocol.Rule],
+        keys: Mapping[str, str] = protocol.NO_KEYS,
+    ) -> Mapping[str, str]:
         """Serve a share to exactly these networks.
 
         The next request of a client meets the new rules, whatever it has open.

@@ -8,6 +8,7 @@ A protocol is one class. Whoever writes one runs the contract that every protoco
 import abc
 import dataclasses
 import os
+import types
 from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
@@ -15,6 +16,8 @@ from container_stack import exceptions
 from container_stack.host import containers
 
 LEVELS = ("rw", "ro")
+#: Passwords of nobody.
+NO_KEYS: Mapping[str, str] = types.MappingProxyType({})
 #: The directory of a share's volume that clients see; it is made with the share's first rules.
 DATA = "data"
 
@@ -72,13 +75,16 @@ class Protocol(abc.ABC):
         """
 
     @abc.abstractmethod
-    def set_share(self, name: str, rules: Iterable[Rule]) -> Mapping[str, str]:
+    def set_share(
+        self, name: str, rules: Iterable[Rule], keys: Mapping[str, str] = NO_KEYS
+    ) -> Mapping[str, str]:
         """Serve a share to exactly those whom the rules name; to nobody without rules.
 
         Who lost access, or may no longer write, is cut off at his next operation or before; all
         others go on undisturbed.
 
         :param rules: all of them, of this protocol's class.
+        :param keys: passwords for users whom the server doesn't know yet; without, it makes some.
         :returns: each user's password, where the protocol has passwords.
         :raises InvalidRequest: the share can't have this name, or rules contradict each other.
         :raises CommandFailed: also when the share's volume isn't mounted.

@@ -34,7 +34,11 @@ class Recovery:
         self._locks.sweep()
         self._held.storage.recover()
         failed: dict[str, str] = {}
-        half_made = [each.id for each in self._held.list() if not volumes.is_settled(each)]
+        for each in self._held.list():
+            # What comes from elsewhere is finished or given up by who knows where that is.
+            if volumes.INCOMING in each.labels:
+                self._attempt(self._held.transfers.release, each.id, failed)
+        half_made = [each.id for each in self._held.list() if _is_left(each)]
         finished = [each for each in half_made if self._attempt(self._finish, each, failed)]
         finished.extend(self._held.servers.recover())
         shares = [each.id for each in self._held.list()]
@@ -98,5 +102,11 @@ class Recovery:
     def _finish(self, volume_id: str) -> None:
         with self._locks.hold(f"share-{volume_id}"), contextlib.suppress(exceptions.NotFound):
             volume = self._held.storage.get(volume_id)
-            if not volumes.is_settled(volume):
+            if _is_left(volume):
                 self._held.remove(volume)
+
+
+def _is_left(volume: storage.Volume) -> bool:
+    """Tell whether a crash left this half-made or half-deleted."""
+    coming = volume.labels.get(volumes.STATE) == volumes.COMING
+    return not coming and not volumes.is_settled(volume)

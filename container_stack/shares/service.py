@@ -17,6 +17,7 @@ from container_stack.shares import (
     limiting,
     limits,
     model,
+    moving,
     protocol,
     protocols,
     recovery,
@@ -60,6 +61,14 @@ class ShareService:
         A container sees mounts made after its start only below a mount that propagates them.
         """
         self._held.filesystems.share_tree(self._mounts)
+
+    def moves_to(self, target: "ShareService") -> moving.Moves:
+        """Return what moves shares from here to another back end of this host."""
+        return moving.Moves(self._held, target._held, self._locks, target._locks)
+
+    def origins(self) -> frozenset[str]:
+        """Return the owners from whom shares are on their way to here."""
+        return moving.origins(self._held)
 
     def create(
         self,

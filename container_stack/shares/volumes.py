@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 
 from container_stack import exceptions
-from container_stack.host import device_limits, filesystem, storage
+from container_stack.host import device_limits, filesystem, storage, transfers
 from container_stack.shares import limits, model, protocol, protocols, servers
 
 #: Labels of a share's volume.
@@ -25,7 +25,10 @@ NAME = "name"
 CLOSED = "closed"
 #: Of a snapshot's view: the volume that its snapshot is of.
 VIEW = "view"
-CREATING, READY, DELETING = "creating", "ready", "deleting"
+#: Of what is to become a share here: the id of the share that it is a copy of, elsewhere.
+INCOMING = "incoming"
+#: It is COMING until that share is gone: see :mod:`container_stack.shares.moving`.
+CREATING, COMING, READY, DELETING = "creating", "coming", "ready", "deleting"
 #: It is served as before, but the service has forgotten it.
 UNMANAGED = "unmanaged"
 
@@ -33,6 +36,7 @@ UNMANAGED = "unmanaged"
 class ShareVolumes:
     """Finds, mounts and removes the volumes of shares. Callers hold the share's lock.
 
+    :param moved: what fills the volumes of shares that come from elsewhere.
     :param owner: the back end that these shares belong to; others' are never touched.
     """
 
@@ -42,12 +46,14 @@ class ShareVolumes:
         filesystems: filesystem.Filesystems,
         share_servers: servers.ShareServers,
         throttle: limits.Throttle,
+        moved: transfers.Transfers,
         *,
         owner: str,
     ) -> None:
         self.storage = volumes
         self.filesystems = filesystems
         self.servers = share_servers
+        self.transfers = moved
         self.owner = owner
         self._throttle = throttle
 
@@ -152,6 +158,8 @@ class ShareVolumes:
 
     def remove(self, volume: storage.Volume) -> None:
         """Remove a share and its volume for good; idempotent."""
+        if INCOMING in volume.labels:
+            self.transfers.stop(volume.id)
         self.withdraw(volume, name(volume))
         self.lift(volume)
         self.filesystems.unmount(self.path(volume))
@@ -165,11 +173,15 @@ class ShareVolumes:
         """
         with contextlib.ExitStack() as undo:
             undo.callback(self.reopen, volume)
-            self.storage.set_labels(volume.id, {CLOSED: "yes"})
-            self.speaking(volume).suspend(name(volume))
-            self.lift(volume)
-            self.filesystems.unmount(self.path(volume))
+            self.close(volume)
             yield
+
+    def close(self, volume: storage.Volume) -> None:
+        """Keep a share from everybody, unmounted, until it is reopened; idempotent."""
+        self.storage.set_labels(volume.id, {CLOSED: "yes"})
+        self.speaking(volume).suspend(name(volume))
+        self.lift(volume)
+        self.filesystems.unmount(self.path(volume))
 
     def reopen(self, volume: storage.Volume) -> None:
         """Mount a share and let in again whom its rules name; idempotent."""

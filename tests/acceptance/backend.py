@@ -83,18 +83,23 @@ def running(
     normal_user: bool,
     user: str = account.NAME,
     more: manila.Sections = types.MappingProxyType({}),
+    beside: manila.Sections = types.MappingProxyType({}),
 ) -> Iterator[Backend]:
     """Run a share service whose back end has these options.
 
     :param normal_user: run it as a user of its own, called ``user``, instead of as root.
     :param more: options of the service, not of the back end.
+    :param beside: what further back ends have otherwise; ``more`` has to enable them.
     """
     with contextlib.ExitStack() as undo:
         place = undo.enter_context(_place(plane.directory / name, user if normal_user else None))
         config = place.directory / "share.conf"
         backend_options = {"share_backend_name": name, **options(place)}
         manila.write_config(
-            config, manila.share_service_options(name, place.directory, backend_options), more
+            config,
+            manila.share_service_options(name, place.directory, backend_options),
+            {each: {**backend_options, **differs} for each, differs in beside.items()},
+            more,
         )
         service = manila.service(
             "manila-share",

@@ -114,7 +114,7 @@ def options(
     state = place.directory / STATE
     state.mkdir()
     os.chown(state, place.identity.user, place.identity.group)
-    config.install(place.rootwrap, ["manila"], str(state))
+    config.install(place.rootwrap, ["manila"], str(state), str(account.DAEMON.parent))
     sudo = "sudo -n " if place.identity.user else ""
     return {
         "share_driver": "container_stack.drivers.manila.ContainerShareDriver",

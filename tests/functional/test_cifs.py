@@ -2,6 +2,7 @@
 """A share server's promises, kept before real SMB clients."""
 
 import concurrent.futures
+import contextlib
 import os
 import subprocess
 import time
@@ -76,6 +77,21 @@ def test_user_with_a_rule_writes_and_reads_a_tree_of_files(
     assert back.read_bytes() == content
     data = server.directory / share / "data"
     assert (data / "Grüße 🎁" / "deep" / "große Datei.bin").read_bytes() == content
+
+
+def test_a_new_user_gets_the_password_that_he_had_elsewhere_and_a_known_one_keeps_his(
+    server: ShareServer, share: str, connect: Connect
+) -> None:
+    theirs = {"alice": "a1" * 20, "carol": "c3" * 20}
+    assert server.samba.set_share(share, [ALICE], theirs) == {"alice": "a1" * 20}
+    connect("alice", "a1" * 20)
+    for other in ("b2" * 20, ""):
+        with contextlib.suppress(exceptions.CommandFailed):
+            server.samba.set_share(share, [ALICE], {"alice": other})
+        assert server.samba.set_share(share, [ALICE]) == {"alice": "a1" * 20}
+    for odd in ("a1" * 19, "A1" * 20, "$(id)", "a1" * 20 + " b"):
+        with pytest.raises(exceptions.CommandFailed):
+            server.samba.set_share(share, [ALICE], {"alice": odd})
 
 
 def test_ipv6_clients_are_served(server: ShareServer, share: str, tmp_path: Path) -> None:

@@ -27,9 +27,12 @@ from container_stack.drivers.manila import (
     ensuring,
     errors,
     managing,
+    migrating,
+    neighbours,
     networks,
     newcomers,
     qos,
+    server_migrating,
     sites,
     snapshots,
     subnets,
@@ -44,6 +47,7 @@ class ContainerShareDriver(
     ensuring.Ensuring,
     snapshots.SnapshotCalls,
     managing.ManagingCalls,
+    server_migrating.ServerMigrating,
     subnets.Subnets,
     choosing.Choosing,
     qos.Qos,
@@ -70,12 +74,16 @@ class ContainerShareDriver(
         """Put the parts together; Manila has forked by now, so connections may be made."""
         self._start = uuid.uuid4().hex
         with errors.translated():
-            owner = f"manila-{self.configuration.config_group}"
+            group = self.configuration.config_group
+            owner = conf.owner(group)
             self._settings = conf.settings(self.configuration.safe_get, owner)
             sites.check(self._settings, handles_servers=self.driver_handles_share_servers)
             self._site = sites.server(self._settings)
             self._shares = assembly.open_service(self._settings)
         self.qos_type_support = self._shares.limiting.supported()
+        own = neighbours.Neighbour(group, self._settings, self._shares)
+        self._neighbours = neighbours.Neighbours(own, ContainerShareDriver)
+        self._copying = migrating.Copying()
         self._copies = copying.Copies(self._shares, self._memory, copying.PATIENCE)
         self._newcomers = newcomers.Newcomers(self._shares, self._settings.state_dir)
 
@@ -86,6 +94,7 @@ class ContainerShareDriver(
             self._site_made = sites.ensure(self._shares, self._settings)
             health = self._shares.recover()
             self._newcomers.remove()
+            self._settle_moves()
         if health.finished:
             LOG.info("Removed what a crash left: %(ids)s", {"ids": ", ".join(health.finished)})
 

@@ -20,6 +20,7 @@ from collections.abc import Mapping
 
 from container_stack.rootwrap.commands import (
     btrfs,
+    copies,
     disks,
     fs,
     limits,
@@ -46,6 +47,7 @@ __all__ = [
     "STATE_DIRS",
     "Command",
     "btrfs",
+    "copies",
     "disks",
     "filters",
     "fs",
@@ -60,7 +62,7 @@ __all__ = [
 
 DRIVERS: Mapping[str, tuple[Command, ...]] = {
     "glance": programs.ATTACH,
-    "manila": (*loop.ALL, *fs.SHARES, *lvm.ALL, *networks.ALL, *limits.ALL),
+    "manila": (*loop.ALL, *fs.SHARES, *lvm.ALL, *networks.ALL, *limits.ALL, *copies.ALL),
     "nova": (*ports.ALL, *disks.ALL, disks.MOUNT_ROOT),
     "osd": (*loop.ALL, *fs.VOLUMES, *lvm.ALL, *btrfs.ALL, *nfs.ALL, *fs.EBS, programs.OSD_FENCE),
 }

@@ -28,6 +28,7 @@ class Command:
     :param template: the command line; words are separated by blanks.
     :param deadline: seconds after which it is killed, unless the caller gives another limit.
     :param long: it may take seconds, so it must not hold up the short ones.
+    :param slow: it may take hours, so it must not hold up the long ones.
     :param idempotent: running it again after a lost answer does no harm.
     :param own: the program is a console script of this package: its filter holds its path, as
         pip may put it where rootwrap doesn't look.
@@ -38,6 +39,7 @@ class Command:
     template: str
     deadline: float = 30.0
     long: bool = False
+    slow: bool = False
     idempotent: bool = True
     own: bool = False
     inside: bool = False
