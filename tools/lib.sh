@@ -30,7 +30,7 @@ become_root() {
         export PIP_CONFIG_FILE=~/.config/pip/pip.conf
     fi
     local names
-    names=$(compgen -e | grep -E '^((PIP|CONTAINER_STACK|UML_GUEST|DOCKER)_.*|CI|TERM|SSL_CERT_.*|REQUESTS_CA_BUNDLE|.*_(proxy|PROXY))$' | paste -sd, || true)
+    names=$(compgen -e | grep -E '^((PIP|CONTAINER_STACK|UML_GUEST|DOCKER|FAULTS)_.*|CI|TERM|SSL_CERT_.*|REQUESTS_CA_BUNDLE|.*_(proxy|PROXY))$' | paste -sd, || true)
     exec sudo --preserve-env="$names" -- bash "$0" "$@"
 }
 

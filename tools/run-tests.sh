@@ -206,7 +206,7 @@ cd "$ROOT"
 admit_users "$ROOT"
 needed=(python3-venv pgrep losetup mkfs.xfs mkfs.ext4 mkfs.btrfs sudo ip lvm tgtd iscsi-inq systemd-analyze)
 if has lint; then needed+=(shellcheck); fi
-if has guest; then needed+=(mmdebstrap patchelf); fi
+if has guest || has acceptance; then needed+=(mmdebstrap patchelf); fi
 if has acceptance || has nova; then needed+=(rabbitmq-server); fi
 if has acceptance || has contract || has osd || has nova; then needed+=(mariadbd); fi
 if has contract; then needed+=(postgresql); fi

@@ -2,6 +2,7 @@
 """Real SMB clients: smbprotocol for everything, Samba's smbclient for those without a name."""
 
 import contextlib
+import socket
 import subprocess
 import threading
 import time
@@ -37,7 +38,7 @@ class Client:
         self._cache: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
-        smbclient.register_session(
+        session = smbclient.register_session(
             self._location.split("\\")[2],
             username=self._user,
             password=self._password,
@@ -45,6 +46,7 @@ class Client:
             connection_timeout=10,
             connection_cache=self._cache,
         )
+        _notice_its_end(session.connection.transport._sock)
         return self
 
     def __exit__(self, *_exc: object) -> None:
@@ -106,6 +108,18 @@ class Client:
 
     def _path(self, name: str) -> str:
         return f"{self._location}\\{name}".replace("/", "\\")
+
+
+def _notice_its_end(connection: socket.socket) -> None:
+    """Have a connection fail some seconds after its server has gone without a word."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (
+        (socket.TCP_KEEPIDLE, 2),
+        (socket.TCP_KEEPINTVL, 1),
+        (socket.TCP_KEEPCNT, 5),
+        (socket.TCP_USER_TIMEOUT, 7000),
+    ):
+        connection.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 class Writer:
