@@ -42,7 +42,7 @@ class Rule(protocol.Rule):
     def __post_init__(self) -> None:
         protocol.Rule.__post_init__(self)
         if self.kind == "user":
-            _check_user(self.to)
+            self._check_user()
         elif self.kind == "ip":
             names.network(self.to)
             if self.level == "ro":
@@ -55,15 +55,16 @@ class Rule(protocol.Rule):
                 f"A CIFS share has no access rules of type {self.kind!r}; use user or ip."
             )
 
-
-def _check_user(name: str) -> None:
-    if not _USER.fullmatch(name):
-        raise exceptions.InvalidRequest(
-            f"{name!r} can't be a user: use 1 to 32 of a-z, 0-9, '_' and '-', "
-            "and a letter or '_' first."
-        )
-    if name in RESERVED_USERS:
-        raise exceptions.InvalidRequest(f"{name} is the server's own; use another user name.")
+    def _check_user(self) -> None:
+        if not _USER.fullmatch(self.to):
+            raise exceptions.InvalidRequest(
+                f"{self.to!r} can't be a user: use 1 to 32 of a-z, 0-9, '_' and '-', "
+                "and a letter or '_' first."
+            )
+        if self.to in RESERVED_USERS:
+            raise exceptions.InvalidRequest(
+                f"{self.to} is the server's own; use another user name."
+            )
 
 
 def _to_samba(network: _Network) -> str:
@@ -78,6 +79,21 @@ def _from_samba(text: str) -> str:
     return f"{address}/{int(ipaddress.IPv6Address(mask)).bit_count()}"
 
 
+def sorted_rules(rules: Iterable[protocol.Rule]) -> tuple[dict[str, str], list[str]]:
+    """Return the level of each user, and the networks as Samba understands them.
+
+    :raises InvalidRequest: a user has two rules that differ.
+    """
+    levels: dict[str, str] = {}
+    networks: set[str] = set()
+    for rule in rules:
+        if rule.kind == "ip":
+            networks.add(_to_samba(names.network(rule.to)))
+        elif levels.setdefault(rule.to, rule.level) != rule.level:
+            raise exceptions.InvalidRequest(f"The rules for user {rule.to} contradict each other.")
+    return levels, sorted(networks)
+
+
 def section(share: str, rules: Iterable[protocol.Rule]) -> str:
     """Return the share's section for Samba, or "" when nobody is to get in.
 
@@ -86,19 +102,13 @@ def section(share: str, rules: Iterable[protocol.Rule]) -> str:
     :raises InvalidRequest: the share can't have this name, or a user has two rules.
     """
     names.check_share(share)
-    levels: dict[str, str] = {}
-    networks: set[str] = set()
-    for rule in rules:
-        if rule.kind == "ip":
-            networks.add(_to_samba(names.network(rule.to)))
-        elif levels.setdefault(rule.to, rule.level) != rule.level:
-            raise exceptions.InvalidRequest(f"The rules for user {rule.to} contradict each other.")
+    levels, networks = sorted_rules(rules)
     if not levels:
         return ""
     lists = {
         "valid users": sorted(levels),
         "read list": sorted(user for user, level in levels.items() if level == "ro"),
-        "hosts allow": sorted(networks),
+        "hosts allow": networks,
     }
     fixed = f"path = /shares/{share}/{protocol.DATA}\nread only = no\n"
     return fixed + "".join(f"{key} = {' '.join(each)}\n" for key, each in lists.items() if each)
@@ -176,12 +186,12 @@ class Samba(protocol.Protocol):
     def shares(self) -> Mapping[str, frozenset[protocol.Rule]]:
         found: dict[str, set[protocol.Rule]] = {}
         for line in self._run(SHARE_SERVER, "list").splitlines():
-            kind, share, *rest = line.split()
+            kind, share, *rest = line.split(" ", 3)
             rules = found.setdefault(share, set())
             if kind == "user":
-                rules.add(Rule("user", rest[0], rest[1]))
+                rules.add(self.rule("user", rest[1], rest[0]))
             elif kind == "from":
-                rules.add(Rule("ip", _from_samba(rest[0])))
+                rules.add(self.rule("ip", _from_samba(rest[0])))
         return {share: frozenset(rules) for share, rules in found.items()}
 
     def sessions(self) -> list[Session]:

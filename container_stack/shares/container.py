@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from container_stack import exceptions
 from container_stack.host import containers
-from container_stack.shares import image, protocols
+from container_stack.shares import image, protocols, security
 
 #: smbd begins as root and acts on files as the user who logged in: SETUID and SETGID, without
 #: which it stops at once. FOWNER lets it set the times of a file that another user made. Whoever
@@ -69,6 +69,8 @@ def spec(
     labels: Mapping[str, str],
     shares_directory: str,
     state_volume: str,
+    users: security.SecurityService | None = None,
+    account: str | None = None,
 ) -> containers.ContainerSpec:
     """Return a share server's container, which has no network yet.
 
@@ -78,14 +80,21 @@ def spec(
 
     :param shares_directory: on a mount with shared propagation; one directory below for each share.
     :param state_volume: a volume of the engine's; who has it has the passwords.
+    :param users: whose users its users are; then it speaks CIFS only.
+    :param account: the server's own name there.
     """
-    nfs = "NFS" in settings.protocols
+    speaks = tuple(protocols.MEMBERS[users.kind]) if users else settings.protocols
+    nfs = "NFS" in speaks
     minors = ",".join(map(str, settings.nfs_minor_versions))
+    nfs_command = ("start", "nfs", minors, settings.nfs_squash)
     return containers.ContainerSpec(
         name=name,
         image=settings.image,
-        labels={**labels, SPEAKS: ",".join(settings.protocols)},
-        command=("start", "nfs", minors, settings.nfs_squash) if nfs else None,
+        labels={**labels, SPEAKS: ",".join(speaks)},
+        command=("start", "member") if users else nfs_command if nfs else None,
+        hostname=account and account.lower(),
+        # Nothing of a domain is found without its own name servers.
+        dns=users.dns if users else (),
         mounts=(
             containers.Mount("", "/run", kind="tmpfs", size=64 * 1024**2, mode=0o755),
             containers.Mount(state_volume, "/var/lib/samba", kind="volume"),

@@ -27,11 +27,13 @@ PACKAGES = (
     "busybox-static",
     "dbus-bin",
     "dbus-daemon",
+    "libnss-winbind",
     "nfs-ganesha-vfs",
     "samba",
     "samba-vfs-modules",
     "tini",
     "util-linux",
+    "winbind",
 )
 PROGRAMS = (
     "usr/bin/dbus-daemon",
@@ -45,15 +47,23 @@ PROGRAMS = (
     "usr/bin/smbstatus",
     "usr/bin/testparm",
     "usr/bin/tini",
+    "usr/bin/wbinfo",
     "usr/libexec/samba/rpcd_classic",
     "usr/libexec/samba/rpcd_lsad",
     "usr/libexec/samba/rpcd_winreg",
     "usr/libexec/samba/samba-dcerpcd",
     "usr/sbin/smbd",
+    "usr/sbin/winbindd",
 )
-#: Under the directory of libraries: Windows ACLs, snapshots as previous versions, and NFS of what
-#: the kernel has mounted.
-MODULES = ("ganesha/libfsalvfs.so", "samba/vfs/acl_xattr.so", "samba/vfs/shadow_copy2.so")
+#: Under the directory of libraries: NFS of what the kernel has mounted, users of a domain with
+#: their numbers, Windows ACLs, and snapshots as previous versions.
+MODULES = (
+    "ganesha/libfsalvfs.so",
+    "libnss_winbind.so.2",
+    "samba/idmap/rid.so",
+    "samba/vfs/acl_xattr.so",
+    "samba/vfs/shadow_copy2.so",
+)
 #: Whatever else is written to is in the data volume or in memory.
 DIRECTORIES = {
     "dev": 0o755,
@@ -87,6 +97,7 @@ FILES = {
     "etc/netconfig": ("netconfig", 0o644),
     "etc/nsswitch.conf": ("nsswitch.conf", 0o644),
     "etc/samba/smb.conf": ("smb.conf", 0o644),
+    "usr/libexec/domain-member": ("domain-member", 0o755),
     "usr/libexec/nfs-server": ("nfs-server", 0o755),
     "usr/libexec/share-server": ("share-server", 0o755),
 }

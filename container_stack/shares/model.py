@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 
 from container_stack import exceptions
+from container_stack.shares import security
 
 #: Value of the label ``container_stack.kind`` on everything that belongs to a share server.
 KIND = "share-server"
@@ -106,6 +107,7 @@ class ServerSpec:
     :param mac: its hardware address, where a port was reserved with one.
     :param port_id: the port at the network service, for Open vSwitch's ``iface-id``.
     :param also: where it lives besides; clients may come by any of its addresses.
+    :param users: whose users its users are; None for its own.
     """
 
     id: str
@@ -114,6 +116,7 @@ class ServerSpec:
     mac: str | None = None
     port_id: str | None = None
     also: tuple[Interface, ...] = ()
+    users: security.SecurityService | None = None
 
     def __post_init__(self) -> None:
         check_id(self.id, "share server")
@@ -153,7 +156,10 @@ class ServerSpec:
             Interface(**{**each, "subnet": Subnet(**each["subnet"])})
             for each in values.get("also", ())
         )
-        return cls(**{**values, "subnet": Subnet(**values["subnet"]), "also": also})
+        found = values.get("users")
+        users = security.SecurityService.of(found) if found else None
+        subnet = Subnet(**values["subnet"])
+        return cls(**{**values, "subnet": subnet, "also": also, "users": users})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

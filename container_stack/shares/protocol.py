@@ -112,6 +112,10 @@ class Protocol(abc.ABC):
     def shares(self) -> Mapping[str, frozenset[Rule]]:
         """Return the rules of every share that somebody may use."""
 
+    def unknown(self, rules: Iterable[Rule]) -> frozenset[str]:
+        """Return the names in rules that mean nobody, where users aren't made for rules."""
+        return frozenset()
+
     def _run(self, program: str, *words: str, stdin: bytes = b"", timeout: float = 60.0) -> str:
         """Run one of the container's own programs and return what it printed."""
         result = self._engine.exec(

@@ -2,7 +2,7 @@
 """The protocols that share servers speak, by name."""
 
 from container_stack import exceptions
-from container_stack.shares import cifs, nfs, protocol
+from container_stack.shares import active_directory, cifs, nfs, protocol, security
 
 PROTOCOLS: dict[str, type[protocol.Protocol]] = {
     each.name: each for each in (cifs.Samba, nfs.Ganesha)
@@ -11,13 +11,24 @@ PROTOCOLS: dict[str, type[protocol.Protocol]] = {
 DEFAULT = cifs.Samba.name
 
 
-def get(name: str) -> type[protocol.Protocol]:
+#: What is spoken by servers whose users are a directory's, by kind.
+MEMBERS: dict[str, dict[str, type[protocol.Protocol]]] = {
+    security.ACTIVE_DIRECTORY: {active_directory.Samba.name: active_directory.Samba},
+}
+
+
+def get(name: str, users: security.SecurityService | None = None) -> type[protocol.Protocol]:
     """Return the protocol of this name.
 
-    :raises NotSupported: share servers don't speak it.
+    :param users: whose users the server's are; None for its own.
+    :raises NotSupported: share servers don't speak it, or not with users of a directory.
     """
-    try:
-        return PROTOCOLS[name]
-    except KeyError:
-        known = " or ".join(PROTOCOLS)
-        raise exceptions.NotSupported(f"Protocol {name} is not served here; use {known}.") from None
+    known = MEMBERS[users.kind] if users else PROTOCOLS
+    if name in known:
+        return known[name]
+    if users and name in PROTOCOLS:
+        raise exceptions.NotSupported(
+            f"{name} is not served with users of {users.domain}: a server with a security service "
+            f"speaks {' or '.join(known)} only; use a share network without one."
+        )
+    raise exceptions.NotSupported(f"Protocol {name} is not served here; use {' or '.join(known)}.")

@@ -1,11 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Share servers: one container each, with nothing in it but its own shares.
 
-The container's name tells how far its making or unmaking has come, because a name can be
-changed in one step and survives any crash: ``cs-share-ID.creating`` until it serves, then
-``cs-share-ID``, then ``cs-share-ID.deleting``. Whoever works on a server holds its lock, and a
-lock dies with its holder; so a name with a suffix and a free lock means a crash.
-
 All that makes a server is in a label of its container, which the engine can't change later. A
 server that got a further address has a record beside it, written before the address is given.
 """
@@ -18,13 +13,18 @@ from collections.abc import Sequence
 
 from container_stack import exceptions
 from container_stack.host import containers, locks, records
-from container_stack.shares import container, model, protocol, protocols, wiring
+from container_stack.shares import (
+    container,
+    directories,
+    model,
+    protocol,
+    protocols,
+    roster,
+    security,
+    wiring,
+)
 
 LOG = logging.getLogger(__name__)
-
-PREFIX = "cs-share-"
-CREATING = ".creating"
-DELETING = ".deleting"
 
 
 class ShareServers:
@@ -50,13 +50,14 @@ class ShareServers:
         self._wires = wires
         self._locks = object_locks
         self._settings = settings
-        self._owner = owner
         self._tree = tree
         self._changed = changed
+        self._roster = roster.Roster(engine, changed, owner=owner)
 
-    def create(self, spec: model.ServerSpec) -> model.Server:
+    def create(self, spec: model.ServerSpec, login: security.Login | None = None) -> model.Server:
         """Make a server and return it when it answers clients.
 
+        :param login: who may have it join its directory, if it has one.
         :raises AlreadyExists: a server with this id exists and is another one.
         :raises NotFound: the image is missing; the text says how to get it.
         """
@@ -72,7 +73,7 @@ class ShareServers:
                 self._destroy(server.spec)
             with contextlib.ExitStack() as undo:
                 undo.callback(self._destroy, spec)
-                server = self._make(spec)
+                server = self._make(spec, login)
                 undo.pop_all()
         LOG.info("Created share server %(id)s at %(ip)s", {"id": spec.id, "ip": spec.address})
         return server
@@ -117,14 +118,18 @@ class ShareServers:
         LOG.info("Share server %(id)s moved to %(ip)s", {"id": spec.id, "ip": spec.address})
         return server
 
-    def delete(self, server_id: str) -> None:
-        """Remove a server, its network if it was the last on it, and its users; if it exists."""
+    def delete(self, server_id: str, login: security.Login | None = None) -> None:
+        """Remove a server, its network if it was the last on it, and its users; if it exists.
+
+        :param login: who may take it out of its directory; without, its account stays there.
+        """
         with self._locks.hold(f"server-{server_id}"):
             try:
                 server = self.get(server_id)
             except exceptions.NotFound:
                 return
-            self._rename(server, DELETING)
+            self._roster.rename(server, roster.DELETING)
+            self._leave_directory(server, login)
             self._destroy(server.spec)
         LOG.info("Deleted share server %(id)s", {"id": server_id})
 
@@ -133,20 +138,20 @@ class ShareServers:
 
         :raises NotFound: there is none with this id.
         """
-        return self._server(self._container(server_id))
+        return self._roster.server(self._roster.container(server_id))
 
     def list(self) -> Sequence[model.Server]:
         """Return every server of this owner, by id, in one call to the engine."""
-        return sorted(self._list({}), key=lambda server: server.id)
+        return self._roster.list()
 
     def running(self, server_id: str) -> model.Server:
         """Return a server that runs and is on its network, starting it if it doesn't.
 
         :raises NotFound: there is none with this id.
         """
-        container = self._container(server_id)
-        server = self._server(container)
-        if server.state == "active" and self._wires.complete(server.spec, container):
+        found = self._roster.container(server_id)
+        server = self._roster.server(found)
+        if server.state == "active" and self._wires.complete(server.spec, found):
             return server
         with self._locks.hold(f"server-{server_id}"):
             return self._started(self.get(server_id))
@@ -159,6 +164,7 @@ class ShareServers:
                 continue
             with self._locks.hold(f"server-{server.id}"):
                 if self._still(server):
+                    directories.report(server.spec, "a crash left it half-made or half-deleted.")
                     self._destroy(server.spec)
                     removed.append(server.id)
         self._remove_leftovers()
@@ -173,28 +179,48 @@ class ShareServers:
 
         :raises NotSupported: the server doesn't speak it.
         """
+        speaks = protocols.get(name, server.spec.users)
         if name not in container.spoken(self._engine.inspect(server.container_id).labels):
             raise exceptions.NotSupported(f"Share server {server.id} doesn't speak {name}.")
-        return protocols.get(name)(self._engine, server.container_id)
+        return speaks(self._engine, server.container_id)
 
-    def _make(self, spec: model.ServerSpec) -> model.Server:
+    def _make(self, spec: model.ServerSpec, login: security.Login | None) -> model.Server:
         self._changed.remove(spec.id)
-        container_id = self._create(spec, CREATING)
+        container_id = self._create(spec, roster.CREATING)
         self._engine.start(container_id)
-        server = self._served(model.Server(spec, "active", container_id))
-        self._engine.rename(container_id, PREFIX + spec.id)
+        server = model.Server(spec, "active", container_id)
+        with contextlib.ExitStack() as undo:
+            if spec.users:
+                self._wires.connect(spec, self._engine.inspect(container_id))
+                directories.join(self._engine, server, login)
+                undo.callback(directories.leave, self._engine, server, login)
+            self._served(server)
+            self._roster.rename(server, "")
+            undo.pop_all()
         return server
 
+    def _leave_directory(self, server: model.Server, login: security.Login | None) -> None:
+        if server.spec.users is None:
+            return
+        try:
+            server = self._started(server)
+        except exceptions.ContainerStackError as exc:
+            directories.report(server.spec, str(exc))
+        else:
+            directories.leave(self._engine, server, login)
+
     def _create(self, spec: model.ServerSpec, suffix: str) -> str:
-        labels = self._labels(spec.id)
+        labels = self._roster.labels(spec.id)
         self._engine.create_volume(_volume(spec.id), labels)
         self._make_directory(spec.id)
         wanted = container.spec(
             self._settings,
-            name=PREFIX + spec.id + suffix,
+            name=roster.PREFIX + spec.id + suffix,
             labels={**labels, "container_stack.spec": spec.to_json()},
             shares_directory=self.directory(spec.id),
             state_volume=_volume(spec.id),
+            users=spec.users,
+            account=security.account(spec.id) if spec.users else None,
         )
         try:
             with self._wires.attached(wanted, spec) as wired:
@@ -220,7 +246,8 @@ class ShareServers:
         found = self._engine.inspect(server.container_id)
         self._wires.connect(server.spec, found)
         for name in container.spoken(found.labels):
-            protocols.get(name)(self._engine, found.id).wait_ready(self._settings.start_timeout)
+            speaks = protocols.get(name, server.spec.users)
+            speaks(self._engine, found.id).wait_ready(self._settings.start_timeout)
         return server
 
     def _leave(self, spec: model.ServerSpec, interface: model.Interface, container_id: str) -> None:
@@ -230,13 +257,8 @@ class ShareServers:
         kept = dataclasses.replace(spec, also=also)
         self._changed.write(spec.id, {"spec": kept.to_json()})
 
-    def _rename(self, server: model.Server, suffix: str) -> None:
-        name = PREFIX + server.id + suffix
-        if self._engine.inspect(server.container_id).name != name:
-            self._engine.rename(server.container_id, name)
-
     def _destroy(self, spec: model.ServerSpec) -> None:
-        for each in self._engine.list(self._labels(spec.id)):
+        for each in self._engine.list(self._roster.labels(spec.id)):
             self._engine.remove(each.id)
         self._wires.release(spec)
         self._remove_volume(spec.id)
@@ -250,10 +272,10 @@ class ShareServers:
 
     def _remove_leftovers(self) -> None:
         """Remove volumes and directories whose container is gone: a crash came between."""
-        for volume in self._engine.list_volumes(self._labels()):
+        for volume in self._engine.list_volumes(self._roster.labels()):
             server_id = volume.labels["container_stack.id"]
             with self._locks.hold(f"server-{server_id}"):
-                if not self._list({"container_stack.id": server_id}) and self._empty(server_id):
+                if not self._engine.list(self._roster.labels(server_id)) and self._empty(server_id):
                     self._remove_volume(server_id)
         self._wires.recover()
 
@@ -270,30 +292,6 @@ class ShareServers:
         except exceptions.NotFound:
             return False
 
-    def _labels(self, server_id: str | None = None) -> dict[str, str]:
-        labels = {"container_stack.kind": model.KIND, "container_stack.owner": self._owner}
-        return labels | ({"container_stack.id": server_id} if server_id else {})
-
-    def _list(self, labels: dict[str, str]) -> Sequence[model.Server]:
-        return [self._server(each) for each in self._engine.list(self._labels() | labels)]
-
-    def _container(self, server_id: str) -> containers.Container:
-        found = self._engine.list(self._labels(server_id))
-        if not found:
-            raise exceptions.NotFound(f"There is no share server {server_id} on this host.")
-        return found[0]
-
-    def _server(self, found: containers.Container) -> model.Server:
-        if found.name.endswith(CREATING):
-            state = "creating"
-        elif found.name.endswith(DELETING):
-            state = "deleting"
-        else:
-            state = "active" if found.state == "running" else "stopped"
-        changed = self._changed.read(found.labels["container_stack.id"])
-        text = changed["spec"] if changed else found.labels["container_stack.spec"]
-        return model.Server(model.ServerSpec.from_json(text), state, found.id)
-
 
 def _volume(server_id: str) -> str:
-    return PREFIX + server_id
+    return roster.PREFIX + server_id

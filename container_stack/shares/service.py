@@ -21,6 +21,7 @@ from container_stack.shares import (
     protocol,
     protocols,
     recovery,
+    security,
     snapshots,
     volumes,
 )
@@ -186,6 +187,14 @@ class ShareService:
             obeyed = tuple(speaking.rule(each.kind, each.to, each.level) for each in rules)
             return speaking.set_share(volumes.name(volume), obeyed)
 
+    def unknown(self, share_id: str, rules: Iterable[protocol.Rule]) -> frozenset[str]:
+        """Return the names in rules that mean nobody in the directory of the share's server.
+
+        Nobody is unknown to a server that makes its own users.
+        """
+        with self._locks.hold(f"share-{share_id}"):
+            return self._held.speaking(self._held.get(share_id)).unknown(rules)
+
     def get(self, share_id: str) -> model.Share:
         """Return a share as it is now.
 
@@ -212,13 +221,19 @@ class ShareService:
         with self._locks.hold(f"share-{share_id}"):
             return self._recovery.bring_back(self._held.get(share_id))
 
-    def create_server(self, spec: model.ServerSpec) -> model.Server:
-        """Make a share server and return it when it answers clients."""
-        return self.servers.create(spec)
+    def create_server(
+        self, spec: model.ServerSpec, login: security.Login | None = None
+    ) -> model.Server:
+        """Make a share server and return it when it answers clients.
 
-    def delete_server(self, server_id: str) -> None:
+        :param login: who may have it join its directory, if it has one.
+        """
+        return self.servers.create(spec, login)
+
+    def delete_server(self, server_id: str, login: security.Login | None = None) -> None:
         """Remove a share server, if it exists.
 
+        :param login: who may take it out of its directory; without, its account stays there.
         :raises Busy: it still has shares; nothing was changed.
         """
         held = self._held.list()
@@ -228,7 +243,7 @@ class ShareService:
                 f"Share server {server_id} still has {len(left)} shares, {left[0]} among them; "
                 "delete them first."
             )
-        self.servers.delete(server_id)
+        self.servers.delete(server_id, login)
 
     def capacity(self) -> storage.Capacity:
         """Return what the pool holds, in bytes."""

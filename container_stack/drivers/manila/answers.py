@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from container_stack import exceptions
+from container_stack.drivers.manila import security
 from container_stack.shares import model
 
 GIB = 1024**3
@@ -39,9 +40,9 @@ def size_gb(size: int) -> int:
 def server_details(server: model.Server) -> dict[str, str]:
     """Return what Manila is to remember of a share server, from which it can be made again.
 
-    Manila's values end at 1023 characters, so each further address is one.
+    Manila's values end at 1023 characters, so each further address is one, and its directory.
     """
-    first = dataclasses.replace(server.spec, also=())
+    first = dataclasses.replace(server.spec, also=(), users=None)
     also = {f"{SPEC}.{n}": each.to_json() for n, each in enumerate(server.spec.also, 1)}
     return {
         "identifier": _identifier(server.id),
@@ -49,6 +50,7 @@ def server_details(server: model.Server) -> dict[str, str]:
         "ip": server.spec.address,
         SPEC: first.to_json(),
         **also,
+        **({security.USERS: server.spec.users.to_json()} if server.spec.users else {}),
     }
 
 
@@ -60,7 +62,7 @@ def server_spec(details: Mapping[str, str]) -> model.ServerSpec:
         if text is None:
             break
         found = found.joined(model.Interface.from_json(text))
-    return found
+    return dataclasses.replace(found, users=security.users({"backend_details": details}))
 
 
 def server_id(share_server: Any) -> str:

@@ -32,6 +32,7 @@ from container_stack.drivers.manila import (
     networks,
     newcomers,
     qos,
+    security,
     server_migrating,
     sites,
     snapshots,
@@ -116,9 +117,10 @@ class ContainerShareDriver(
         self, network_info: Sequence[dict[str, Any]], metadata: Any = None
     ) -> dict[str, str]:
         with errors.translated():
-            spec = networks.spec(network_info)
+            users, login = security.wanted(network_info[0]["security_services"])
+            spec = networks.spec(network_info, users)
             self._newcomers.add(spec.id)
-            server = self._shares.create_server(spec)
+            server = self._shares.create_server(spec, login)
         return answers.server_details(server)
 
     def _teardown_server(
@@ -128,7 +130,7 @@ class ContainerShareDriver(
             LOG.warning("A share server without details was never made; nothing to delete")
             return
         with errors.translated():
-            self._shares.delete_server(server_details["id"])
+            self._shares.delete_server(server_details["id"], security.login(security_services))
             self._newcomers.known(server_details["id"])
 
     # Shares -------------------------------------------------------------------------------
@@ -198,7 +200,7 @@ class ContainerShareDriver(
         accepted: dict[str, protocol.Rule] = {}
         answer: dict[str, dict[str, str]] = {}
         with errors.translated(share["id"]):
-            speaking = protocols.get(share["share_proto"].upper())
+            speaking = protocols.get(share["share_proto"].upper(), security.users(share_server))
         for rule in access_rules:
             try:
                 accepted[rule["access_id"]] = speaking.rule(
@@ -211,10 +213,13 @@ class ContainerShareDriver(
                 )
                 answer[rule["access_id"]] = {"state": constants.ACCESS_STATE_ERROR}
         with errors.translated(share["id"]), self._claimed(share, accepted.values()) as others:
-            for access_id in [key for key, rule in accepted.items() if rule.to in others]:
+            refused = dict.fromkeys(others, "another project has the user name")
+            unknown = self._shares.unknown(share["id"], accepted.values())
+            refused |= dict.fromkeys(unknown, "nobody has this name in the directory")
+            for access_id in [key for key, rule in accepted.items() if rule.to in refused]:
                 LOG.warning(
-                    "Rule %(rule)s of share %(id)s is refused: another project has the user name",
-                    {"rule": access_id, "id": share["id"]},
+                    "Rule %(rule)s of share %(id)s is refused: %(why)s",
+                    {"rule": access_id, "id": share["id"], "why": refused[accepted[access_id].to]},
                 )
                 answer[access_id] = {"state": constants.ACCESS_STATE_ERROR}
                 del accepted[access_id]

@@ -9,7 +9,7 @@ from manila.common import constants
 from oslo_log import log
 
 from container_stack import exceptions
-from container_stack.drivers.manila import answers, qos, sites
+from container_stack.drivers.manila import answers, qos, security, sites
 from container_stack.shares import assembly, model, recovery, service
 
 LOG = log.getLogger(__name__)
@@ -66,7 +66,8 @@ class Ensuring(qos.Qos):
         except exceptions.NotFound:
             if answers.SPEC not in details:
                 raise
-            self._shares.create_server(answers.server_spec(details))
+            login = security.login(security.kept(details))
+            self._shares.create_server(answers.server_spec(details), login)
             return True
         return False
 

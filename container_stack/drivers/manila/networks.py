@@ -4,19 +4,16 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from container_stack import exceptions
-from container_stack.shares import model
+from container_stack.shares import model, security
 
 
-def spec(network_info: Sequence[dict[str, Any]]) -> model.ServerSpec:
+def spec(
+    network_info: Sequence[dict[str, Any]], users: security.SecurityService | None = None
+) -> model.ServerSpec:
     """Return what ``_setup_server`` is asked for: an address on each subnet.
 
-    :raises NotSupported: it asks for what isn't served.
+    :param users: the directory that its users are in; None for its own.
     """
-    if any(info["security_services"] for info in network_info):
-        raise exceptions.NotSupported(
-            "Security services are not served yet; use a share network without any."
-        )
     # Manila has no order of subnets; most clients have IPv4.
     first, *others = sorted(map(interface, network_info), key=lambda each: each.version)
     return model.ServerSpec(
@@ -26,6 +23,7 @@ def spec(network_info: Sequence[dict[str, Any]]) -> model.ServerSpec:
         mac=first.mac,
         port_id=first.port_id,
         also=tuple(others),
+        users=users,
     )
 
 
