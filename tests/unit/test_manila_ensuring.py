@@ -26,7 +26,7 @@ class Host:
         if server_id not in self.up:
             raise exceptions.NotFound(f"There is no share server {server_id}.")
 
-    def create_server(self, spec):
+    def create_server(self, spec, login=None):
         with self.lock:
             self.made.append(spec.id)
             self.up.add(spec.id)
@@ -82,7 +82,7 @@ def test_share_that_is_gone_is_an_error_and_the_others_come_back():
 
 def test_shares_of_a_server_that_can_t_be_made_again_are_errors():
     class Full(Host):
-        def create_server(self, spec):
+        def create_server(self, spec, login=None):
             raise exceptions.Busy("The address is taken.")
 
     host = Full(lost=["one"], kept=["two"])
