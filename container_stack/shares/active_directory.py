@@ -77,7 +77,12 @@ class Samba(cifs.Samba):
         cifs.Samba.wait_ready(self, timeout)
         self._run(DOMAIN_MEMBER, "ready", str(int(timeout) + 1), timeout=timeout + 10.0)
 
-    def set_share(self, name: str, rules: Iterable[protocol.Rule]) -> Mapping[str, str]:
+    def set_share(
+        self,
+        name: str,
+        rules: Iterable[protocol.Rule],
+        keys: Mapping[str, str] = protocol.NO_KEYS,
+    ) -> Mapping[str, str]:
         """Serve a share to exactly these users and groups, who have their passwords already.
 
         While no controller answers, names that the share had before go on meaning the same.
