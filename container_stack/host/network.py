@@ -146,9 +146,20 @@ class ContainerNetworks:
 
         Call it when the driver starts: after a reboot the rule for IPv6 is to be made again.
         """
+        self._guard([subnet for network in self.list() for subnet in network.subnets])
+        return self.sweep()
+
+    def sweep(self) -> tuple[str, ...]:
+        """Remove this owner's networks that no container is on, and return their ids.
+
+        Call it from time to time: the last who leaves a network may be another owner's.
+        """
         networks = self.list()
-        self._guard([subnet for network in networks for subnet in network.subnets])
-        return tuple(_id(each) for each in networks if self.release(_id(each)))
+        if not networks:
+            return ()
+        used = {name for each in self._engine.list() for name in each.addresses}
+        spare = [_id(each) for each in networks if each.name not in used]
+        return tuple(each for each in spare if self.release(each))
 
     def list(self) -> list[containers.Network]:
         """Return this owner's networks, by name."""

@@ -50,27 +50,6 @@ class Recovery:
             pool.map(lambda each: self._attempt(self._snapshots.recover, each, failed), views)
         return model.Health(tuple(finished), failed)
 
-    def keep(self) -> None:
-        """Start again every server that has stopped, and remove what is left of a half-made one.
-
-        Engines start containers again that end by themselves. Docker 20.10 leaves those stopped
-        that ran when dockerd was killed; and what was being made then nobody could undo. What fails
-        is warned of, the rest goes on.
-        """
-        try:
-            servers = self._held.servers.list()
-        except exceptions.ContainerStackError as exc:
-            LOG.warning("Could not look after share servers: %(why)s", {"why": exc})
-            return
-        for server in servers:
-            if server.state == "stopped":
-                self._attempt(self._held.servers.running, server.id, {})
-        # Whoever works on one of them has its lock.
-        for server in servers:
-            if server.state in ("creating", "deleting"):
-                self._attempt(lambda _: self._held.servers.recover(), server.id, {})
-                break
-
     def bring_back(self, volume: storage.Volume) -> model.Share:
         """Mount a share and have its server serve it; the caller holds its lock.
 

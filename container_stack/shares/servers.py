@@ -158,17 +158,48 @@ class ShareServers:
 
     def recover(self) -> tuple[str, ...]:
         """Remove what crashes left half-made or half-deleted; return the ids of those servers."""
-        removed = []
-        for server in self.list():
-            if server.state not in ("creating", "deleting"):
-                continue
-            with self._locks.hold(f"server-{server.id}"):
-                if self._still(server):
-                    directories.report(server.spec, "a crash left it half-made or half-deleted.")
-                    self._destroy(server.spec)
-                    removed.append(server.id)
+        half_made = [each for each in self.list() if each.state in ("creating", "deleting")]
+        removed = [each.id for each in half_made if self._undo(each, wait=True)]
         self._remove_leftovers()
         return tuple(removed)
+
+    def keep(self) -> None:
+        """Start servers that have stopped, and remove what is half-made: call it every minute.
+
+        Engines start containers again that end by themselves. Docker 20.10 leaves those stopped
+        that ran when dockerd was killed; and what was being made then nobody could undo. What
+        somebody works on is left to him. What fails is warned of, the rest goes on.
+        """
+        try:
+            for server in self.list():
+                self._keep(server)
+            self._wires.keep()
+        except exceptions.ContainerStackError as exc:
+            LOG.warning("Could not look after share servers: %(why)s", {"why": exc})
+
+    def _keep(self, server: model.Server) -> None:
+        try:
+            if server.state == "stopped":
+                self.running(server.id)
+            elif server.state in ("creating", "deleting"):
+                self._undo(server, wait=False)
+        except exceptions.ContainerStackError as exc:
+            LOG.warning(
+                "Could not bring back share server %(id)s: %(why)s", {"id": server.id, "why": exc}
+            )
+
+    def _undo(self, server: model.Server, *, wait: bool) -> bool:
+        """Remove a server unless somebody works on it or has finished it; tell if that was done."""
+        with contextlib.ExitStack() as held:
+            try:
+                held.enter_context(self._locks.hold(f"server-{server.id}", wait=wait))
+            except exceptions.Busy:
+                return False
+            if not self._still(server):
+                return False
+            directories.report(server.spec, "a crash left it half-made or half-deleted.")
+            self._destroy(server.spec)
+        return True
 
     def directory(self, server_id: str) -> str:
         """Return the directory on the host in which the server's shares are mounted."""

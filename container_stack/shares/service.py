@@ -271,7 +271,7 @@ class ShareService:
 
     def keep(self) -> None:
         """Start servers again that have stopped, with their limits: call every minute or so."""
-        self._recovery.keep()
+        self.servers.keep()
         self.limiting.keep()
 
     def _make(

@@ -81,6 +81,9 @@ class HostAddresses(wiring.Wiring):
     def recover(self) -> None:
         """Nothing is left by crashes."""
 
+    def keep(self) -> None:
+        """Nothing is left by servers."""
+
 
 class Users:
     """Which tenant a user's name belongs to, on a server with shares of many tenants.

@@ -44,6 +44,10 @@ class Wiring(abc.ABC):
     def recover(self) -> None:
         """Take away what crashes left behind."""
 
+    @abc.abstractmethod
+    def keep(self) -> None:
+        """Take away what nobody uses any more: call it from time to time."""
+
 
 class EngineNetworks(Wiring):
     """A network of the engine's for each subnet; the engine keeps address and connection."""
@@ -83,6 +87,10 @@ class EngineNetworks(Wiring):
 
     def recover(self) -> None:
         self._networks.recover()
+
+    def keep(self) -> None:
+        """The last server on a network may have been that of another back end."""
+        self._networks.sweep()
 
 
 class Bridged(Wiring):
@@ -136,6 +144,9 @@ class Bridged(Wiring):
 
     def recover(self) -> None:
         """Nothing: the kernel removes a link together with the namespace that its peer is in."""
+
+    def keep(self) -> None:
+        """Nothing, for that reason."""
 
 
 def _network(subnet: model.Subnet) -> network.NetworkSpec:

@@ -158,7 +158,9 @@ def fingerprint(top: Path) -> dict[str, tuple[object, ...]]:
                 content = os.readlink(path)
             known = os.fsdecode(os.path.relpath(path, os.fsencode(top)))
             links = this.st_nlink if kind == stat.S_IFREG else 0
-            times = this.st_mtime_ns
+            # For rsync all else is the same if it was changed in the same second.
+            exact = kind in (stat.S_IFREG, stat.S_IFLNK)
+            times = this.st_mtime_ns if exact else int(this.st_mtime)
             names_of = os.listxattr(path, follow_symlinks=False)
             kept = {each: os.getxattr(path, each, follow_symlinks=False) for each in names_of}
             first = inodes.setdefault(this.st_ino, known) if links > 1 else known

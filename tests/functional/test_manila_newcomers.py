@@ -12,7 +12,7 @@ samba_image = shares_host.samba_image
 def test_at_the_next_start_those_go_that_nobody_uses(host: shares_host.Host) -> None:
     shares = host.started()
     unknown, known, used = (host.spec(number) for number in (10, 11, 12))
-    listed = newcomers.Newcomers(shares, host.settings.state_dir)
+    listed = newcomers.Newcomers(shares, host.settings)
     for spec in (unknown, known, used):
         listed.add(spec.id)
         shares.create_server(spec)
@@ -21,11 +21,11 @@ def test_at_the_next_start_those_go_that_nobody_uses(host: shares_host.Host) -> 
     shares.create("share-1", used.id, shares_host.SMALL)
 
     again = host.started()
-    newcomers.Newcomers(again, host.settings.state_dir).remove()
+    newcomers.Newcomers(again, host.settings).remove()
     assert [server.id for server in again.servers.list()] == [known.id, used.id]
 
     again.delete("share-1")
-    newcomers.Newcomers(again, host.settings.state_dir).remove()
+    newcomers.Newcomers(again, host.settings).remove()
     assert len(again.servers.list()) == 2
     for spec in (known, used):
         again.delete_server(spec.id)

@@ -282,6 +282,19 @@ def test_recover_removes_networks_that_nobody_is_on(networks, join):
     assert [each.name for each in networks.list()] == [used.name]
 
 
+def test_a_network_that_another_left_last_goes_when_its_owner_looks_again(
+    engine, networks, stranger, join
+):
+    spec = both()
+    stranger.ensure(spec)
+    guest = join(spec, 5)
+    assert stranger.sweep() == ()
+    engine.remove(guest.id)
+    assert not networks.release(spec.id)
+    assert stranger.sweep() == (spec.id,)
+    assert stranger.list() == []
+
+
 @pytest.mark.parametrize("internal", [False, True], ids=["plain", "internal"])
 @pytest.mark.parametrize("family", [0, 1], ids=["IPv4", "IPv6"])
 def test_who_reaches_a_container(join, name, internal, family):

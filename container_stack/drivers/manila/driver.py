@@ -86,7 +86,7 @@ class ContainerShareDriver(
         self._neighbours = neighbours.Neighbours(own, ContainerShareDriver)
         self._copying = migrating.Copying()
         self._copies = copying.Copies(self._shares, self._memory, copying.PATIENCE)
-        self._newcomers = newcomers.Newcomers(self._shares, self._settings.state_dir)
+        self._newcomers = newcomers.Newcomers(self._shares, self._settings)
 
     def check_for_setup_error(self) -> None:
         """Refuse to start on a host that can't serve, and finish what a crash left."""

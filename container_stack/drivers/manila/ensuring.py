@@ -55,21 +55,28 @@ class Ensuring(qos.Qos):
         }
 
     def _ensure_server(self, server_id: str, details: Mapping[str, str]) -> bool:
-        """Make a server again whose container somebody removed; tell whether that was needed.
-
-        With the container went the rules of all its shares.
-        """
         if self._site:
             return sites.ensure(self._shares, self._settings) or self._site_made
-        try:
-            self._shares.servers.running(server_id)
-        except exceptions.NotFound:
-            if answers.SPEC not in details:
-                raise
-            login = security.login(security.kept(details))
-            self._shares.create_server(answers.server_spec(details), login)
-            return True
-        return False
+        return bring_back(self._shares, server_id, details)
+
+
+def bring_back(shares: service.ShareService, server_id: str, details: Mapping[str, str]) -> bool:
+    """Have a server run; make it again if somebody removed its container, and tell whether so.
+
+    With the container went the rules of all its shares.
+
+    :param details: what Manila remembers of it.
+    :raises NotFound: it is gone, and Manila remembers nothing of it.
+    """
+    try:
+        shares.servers.running(server_id)
+    except exceptions.NotFound:
+        if answers.SPEC not in details:
+            raise
+        login = security.login(security.kept(details))
+        shares.create_server(answers.server_spec(details), login)
+        return True
+    return False
 
 
 def _server(share: Any) -> str:

@@ -14,7 +14,7 @@ from oslo_log import log
 
 from container_stack import exceptions
 from container_stack.conf import manila as conf
-from container_stack.drivers.manila import answers, errors, neighbours, qos
+from container_stack.drivers.manila import answers, ensuring, errors, neighbours, qos
 from container_stack.shares import moving, service
 
 LOG = log.getLogger(__name__)
@@ -214,10 +214,7 @@ class Migrating(qos.Qos):
 def _server(there: service.ShareService, share_server: Any) -> str:
     """Return the id of a server that runs, made again if it was removed by hand."""
     server_id = answers.server_id(share_server)
-    try:
-        there.servers.running(server_id)
-    except exceptions.NotFound:
-        there.create_server(answers.server_spec(share_server["backend_details"]))
+    ensuring.bring_back(there, server_id, share_server["backend_details"])
     return server_id
 
 

@@ -12,20 +12,18 @@ import os
 
 from container_stack import exceptions
 from container_stack.host import records
-from container_stack.shares import service
+from container_stack.shares import assembly, service
 
 LOG = logging.getLogger(__name__)
 
 
 class Newcomers:
-    """That list; it outlives the process.
+    """That list, one for each back end; it outlives the process."""
 
-    :param state_dir: of the back end.
-    """
-
-    def __init__(self, shares: service.ShareService, state_dir: str) -> None:
+    def __init__(self, shares: service.ShareService, settings: assembly.Settings) -> None:
         self._shares = shares
-        self._listed = records.Records(os.path.join(state_dir, "newcomers"))
+        directory = os.path.join(settings.state_dir, "newcomers", settings.owner)
+        self._listed = records.Records(directory)
 
     def add(self, server_id: str) -> None:
         """List a server that is about to be made."""

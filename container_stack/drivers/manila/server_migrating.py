@@ -13,7 +13,7 @@ from typing import Any
 from oslo_log import log
 
 from container_stack import exceptions
-from container_stack.drivers.manila import answers, errors, migrating
+from container_stack.drivers.manila import answers, errors, migrating, security
 from container_stack.shares import moving
 
 LOG = log.getLogger(__name__)
@@ -42,6 +42,10 @@ class ServerMigrating(migrating.Migrating):
             here, there = self._neighbours.at(dest_host), self._from(share_server)
             if here.shares is not self._shares or there is here:
                 raise exceptions.NotSupported("A server moves from one back end to another.")
+            if security.users(share_server):
+                raise exceptions.NotSupported(
+                    "A member of a domain doesn't move; move its shares, one by one."
+                )
             self._check(shares, here)
         except exceptions.ContainerStackError as exc:
             LOG.warning(
