@@ -159,8 +159,7 @@ def fingerprint(top: Path) -> dict[str, tuple[object, ...]]:
             known = os.fsdecode(os.path.relpath(path, os.fsencode(top)))
             links = this.st_nlink if kind == stat.S_IFREG else 0
             # For rsync all else is the same if it was changed in the same second.
-            exact = kind in (stat.S_IFREG, stat.S_IFLNK)
-            times = this.st_mtime_ns if exact else int(this.st_mtime)
+            times = this.st_mtime_ns if kind == stat.S_IFREG else this.st_mtime_ns // 10**9
             names_of = os.listxattr(path, follow_symlinks=False)
             kept = {each: os.getxattr(path, each, follow_symlinks=False) for each in names_of}
             first = inodes.setdefault(this.st_ino, known) if links > 1 else known
