@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from container_stack import exceptions, plugins
+from container_stack.cmd import rootwrap
 from container_stack.host import abilities, containers, images
 from container_stack.host.abilities import Finding, judge
 from container_stack.rootwrap import commands, config, executor
@@ -191,7 +192,7 @@ def _filters(driver: str, conf: Path, state_dir: str, install: str) -> Iterator[
     except OSError as exc:
         yield judge(subject, False, exc.strerror or str(exc), fix=install)
         return
-    current = text == commands.filters(driver, state_dir)
+    current = text == commands.filters(driver, state_dir, rootwrap.scripts())
     detail = f"for {state_dir}, of this version"
     yield judge(subject, current, detail if current else f"not {detail}", fix=install)
     loose = [str(path) for path in (conf, conf.parent, file, file.parent) if _loose(path)]

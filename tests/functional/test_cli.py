@@ -113,7 +113,8 @@ def test_images_of_ours_are_listed(engine):
 
 def test_filters_are_printed_for_a_state_directory():
     code, out, _err = run("rootwrap", "filters", "manila", "--state-dir", "/srv/cs")
-    assert (code, out) == (0, commands.filters("manila", "/srv/cs"))
+    scripts = os.path.dirname(rootwrap.daemon())
+    assert (code, out) == (0, commands.filters("manila", "/srv/cs", scripts))
 
 
 def test_a_dry_run_writes_nothing(tmp_path):
@@ -128,7 +129,9 @@ def test_installing_twice_finds_everything_current(tmp_path):
     assert {each["State"] for each in rows(*words)[1]} == {"new"}
     assert {each["State"] for each in rows(*words)[1]} == {"current"}
     filters = tmp_path / "rootwrap.d" / "manila.filters"
-    assert filters.read_text(encoding="utf-8") == commands.filters("manila", "/srv/cs")
+    scripts = os.path.dirname(rootwrap.daemon())
+    expected = commands.filters("manila", "/srv/cs", scripts)
+    assert filters.read_text(encoding="utf-8") == expected
     filters.write_text("edited", encoding="utf-8")
     assert "changed" in {each["State"] for each in rows(*words)[1]}
     assert {each["State"] for each in rows(*words)[1]} == {"current"}
@@ -196,7 +199,8 @@ class Host:
 
     def prepare(self):
         self.state_dir.mkdir(mode=0o750)
-        config.install(self.etc, ["manila"], str(self.state_dir))
+        scripts = os.path.dirname(rootwrap.daemon())
+        config.install(self.etc, ["manila"], str(self.state_dir), scripts)
 
     def check(self, *more):
         """Return the exit code, and the findings by subject."""

@@ -15,7 +15,7 @@ pair = moving_host.pair
 share = moving_host.share
 
 
-@pytest.mark.parametrize(("end", "every"), [("source", 4), ("target", 19)])
+@pytest.mark.parametrize(("end", "every"), [("source", 9), ("target", 19)])
 def test_wherever_it_is_killed_the_share_is_served_at_one_place_and_nothing_is_left(
     pair, share, end, every, tmp_path
 ):
