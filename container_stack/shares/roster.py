@@ -16,6 +16,8 @@ from container_stack.shares import model
 PREFIX = "cs-share-"
 CREATING = ".creating"
 DELETING = ".deleting"
+#: States of servers on which somebody works, or that a crash left so.
+HALF_MADE = ("creating", "deleting")
 
 
 class Roster:

@@ -19,6 +19,7 @@ from container_stack.shares import (
     model,
     protocol,
     protocols,
+    remains,
     roster,
     security,
     wiring,
@@ -50,9 +51,9 @@ class ShareServers:
         self._wires = wires
         self._locks = object_locks
         self._settings = settings
-        self._tree = tree
         self._changed = changed
         self._roster = roster.Roster(engine, changed, owner=owner)
+        self._remains = remains.Remains(engine, wires, object_locks, self._roster, changed, tree)
 
     def create(self, spec: model.ServerSpec, login: security.Login | None = None) -> model.Server:
         """Make a server and return it when it answers clients.
@@ -70,9 +71,9 @@ class ShareServers:
                             f"Share server {spec.id} exists with another address or network."
                         )
                     return self._started(server)
-                self._destroy(server.spec)
+                self._remains.remove(server.spec)
             with contextlib.ExitStack() as undo:
-                undo.callback(self._destroy, spec)
+                undo.callback(self._remains.remove, spec)
                 server = self._make(spec, login)
                 undo.pop_all()
         LOG.info("Created share server %(id)s at %(ip)s", {"id": spec.id, "ip": spec.address})
@@ -130,7 +131,7 @@ class ShareServers:
                 return
             self._roster.rename(server, roster.DELETING)
             self._leave_directory(server, login)
-            self._destroy(server.spec)
+            self._remains.remove(server.spec)
         LOG.info("Deleted share server %(id)s", {"id": server_id})
 
     def get(self, server_id: str) -> model.Server:
@@ -158,9 +159,9 @@ class ShareServers:
 
     def recover(self) -> tuple[str, ...]:
         """Remove what crashes left half-made or half-deleted; return the ids of those servers."""
-        half_made = [each for each in self.list() if each.state in ("creating", "deleting")]
-        removed = [each.id for each in half_made if self._undo(each, wait=True)]
-        self._remove_leftovers()
+        half_made = [each for each in self.list() if each.state in roster.HALF_MADE]
+        removed = [each.id for each in half_made if self._remains.undo(each, wait=True)]
+        self._remains.sweep()
         return tuple(removed)
 
     def keep(self) -> None:
@@ -181,29 +182,16 @@ class ShareServers:
         try:
             if server.state == "stopped":
                 self.running(server.id)
-            elif server.state in ("creating", "deleting"):
-                self._undo(server, wait=False)
+            elif server.state in roster.HALF_MADE:
+                self._remains.undo(server, wait=False)
         except exceptions.ContainerStackError as exc:
             LOG.warning(
                 "Could not bring back share server %(id)s: %(why)s", {"id": server.id, "why": exc}
             )
 
-    def _undo(self, server: model.Server, *, wait: bool) -> bool:
-        """Remove a server unless somebody works on it or has finished it; tell if that was done."""
-        with contextlib.ExitStack() as held:
-            try:
-                held.enter_context(self._locks.hold(f"server-{server.id}", wait=wait))
-            except exceptions.Busy:
-                return False
-            if not self._still(server):
-                return False
-            directories.report(server.spec, "a crash left it half-made or half-deleted.")
-            self._destroy(server.spec)
-        return True
-
     def directory(self, server_id: str) -> str:
         """Return the directory on the host in which the server's shares are mounted."""
-        return os.path.join(self._tree, server_id)
+        return self._remains.directory(server_id)
 
     def speaking(self, server: model.Server, name: str) -> protocol.Protocol:
         """Return what serves this protocol in a server.
@@ -242,14 +230,14 @@ class ShareServers:
 
     def _create(self, spec: model.ServerSpec, suffix: str) -> str:
         labels = self._roster.labels(spec.id)
-        self._engine.create_volume(_volume(spec.id), labels)
+        self._engine.create_volume(remains.state_volume(spec.id), labels)
         self._make_directory(spec.id)
         wanted = container.spec(
             self._settings,
             name=roster.PREFIX + spec.id + suffix,
             labels={**labels, "container_stack.spec": spec.to_json()},
             shares_directory=self.directory(spec.id),
-            state_volume=_volume(spec.id),
+            state_volume=remains.state_volume(spec.id),
             users=spec.users,
             account=security.account(spec.id) if spec.users else None,
         )
@@ -287,42 +275,3 @@ class ShareServers:
         self._wires.leave(spec, interface, container_id)
         kept = dataclasses.replace(spec, also=also)
         self._changed.write(spec.id, {"spec": kept.to_json()})
-
-    def _destroy(self, spec: model.ServerSpec) -> None:
-        for each in self._engine.list(self._roster.labels(spec.id)):
-            self._engine.remove(each.id)
-        self._wires.release(spec)
-        self._remove_volume(spec.id)
-
-    def _remove_volume(self, server_id: str) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            os.rmdir(self.directory(server_id))
-        self._changed.remove(server_id)
-        # Made first and removed last: where it is, something may be left.
-        self._engine.remove_volume(_volume(server_id))
-
-    def _remove_leftovers(self) -> None:
-        """Remove volumes and directories whose container is gone: a crash came between."""
-        for volume in self._engine.list_volumes(self._roster.labels()):
-            server_id = volume.labels["container_stack.id"]
-            with self._locks.hold(f"server-{server_id}"):
-                if not self._engine.list(self._roster.labels(server_id)) and self._empty(server_id):
-                    self._remove_volume(server_id)
-        self._wires.recover()
-
-    def _empty(self, server_id: str) -> bool:
-        try:
-            return not os.listdir(self.directory(server_id))
-        except FileNotFoundError:
-            return True
-
-    def _still(self, server: model.Server) -> bool:
-        """Tell whether nobody has finished the server since it was listed."""
-        try:
-            return self.get(server.id).state in ("creating", "deleting")
-        except exceptions.NotFound:
-            return False
-
-
-def _volume(server_id: str) -> str:
-    return roster.PREFIX + server_id

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a share server has on this host, and how all of it goes: also what crashes leave."""
+
+import contextlib
+import os
+
+from container_stack import exceptions
+from container_stack.host import containers, locks, records
+from container_stack.shares import directories, model, roster, wiring
+
+
+class Remains:
+    """Removes servers whole, whatever is left of them; every method is idempotent.
+
+    :param tree: the directory below which each server has the directory of its mounts.
+    :param changed: what servers are to be that got further addresses.
+    """
+
+    def __init__(
+        self,
+        engine: containers.Engine,
+        wires: wiring.Wiring,
+        object_locks: locks.ObjectLocks,
+        known: roster.Roster,
+        changed: records.Records,
+        tree: str,
+    ) -> None:
+        self._engine = engine
+        self._wires = wires
+        self._locks = object_locks
+        self._roster = known
+        self._changed = changed
+        self._tree = tree
+
+    def directory(self, server_id: str) -> str:
+        """Return the directory on the host in which the server's shares are mounted."""
+        return os.path.join(self._tree, server_id)
+
+    def remove(self, spec: model.ServerSpec) -> None:
+        """Remove all of a server; the caller holds its lock."""
+        for each in self._engine.list(self._roster.labels(spec.id)):
+            self._engine.remove(each.id)
+        self._wires.release(spec)
+        self._remove_volume(spec.id)
+
+    def undo(self, server: model.Server, *, wait: bool) -> bool:
+        """Remove a half-made server unless somebody finishes it; tell if that was done.
+
+        :param wait: for who works on it; else it is left to him.
+        """
+        with contextlib.ExitStack() as held:
+            try:
+                held.enter_context(self._locks.hold(f"server-{server.id}", wait=wait))
+            except exceptions.Busy:
+                return False
+            if not self._still(server):
+                return False
+            directories.report(server.spec, "a crash left it half-made or half-deleted.")
+            self.remove(server.spec)
+        return True
+
+    def sweep(self) -> None:
+        """Remove volumes and directories whose container is gone: a crash came between."""
+        for volume in self._engine.list_volumes(self._roster.labels()):
+            server_id = volume.labels["container_stack.id"]
+            with self._locks.hold(f"server-{server_id}"):
+                if not self._engine.list(self._roster.labels(server_id)) and self._empty(server_id):
+                    self._remove_volume(server_id)
+        self._wires.recover()
+
+    def _remove_volume(self, server_id: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.rmdir(self.directory(server_id))
+        self._changed.remove(server_id)
+        # Made first and removed last: where it is, something may be left.
+        self._engine.remove_volume(state_volume(server_id))
+
+    def _empty(self, server_id: str) -> bool:
+        try:
+            return not os.listdir(self.directory(server_id))
+        except FileNotFoundError:
+            return True
+
+    def _still(self, server: model.Server) -> bool:
+        """Tell whether nobody has finished the server since it was listed."""
+        try:
+            found = self._roster.server(self._roster.container(server.id))
+        except exceptions.NotFound:
+            return False
+        return found.state in roster.HALF_MADE
+
+
+def state_volume(server_id: str) -> str:
+    """Return the name of the engine's volume with a server's users and rules."""
+    return roster.PREFIX + server_id
