@@ -8,7 +8,7 @@ from oslo_config import cfg, types
 
 from container_stack.host import containers
 from container_stack.rootwrap import commands
-from container_stack.shares import assembly, image
+from container_stack.shares import assembly, image, security
 
 GIB = 1024**3
 MIB = 1024**2
@@ -156,6 +156,21 @@ OPTS: list[cfg.Opt] = [
         "root of an admitted client is the share's root; those of the clients' root; or all. "
         "It holds for all shares of a server that is made from now on.",
     ),
+    cfg.StrOpt(
+        "container_stack_ldap_ca_file",
+        default=security.CA_FILE,
+        help="File with the CA certificates that those of LDAP directories are checked against, "
+        "with share networks that have a security service of the type `ldap`. Tenants can't name "
+        "one. Share servers keep those that they are made with.",
+    ),
+    cfg.BoolOpt(
+        "container_stack_ldap_tls",
+        default=True,
+        help="Whether LDAP directories must speak TLS (StartTLS at port 389). Without it hashes of "
+        "users' passwords and the password that reads them cross the tenant's network in the "
+        "clear, and who is on the way can say who anybody is: for trials only. Share servers stay "
+        "as they were made.",
+    ),
     cfg.FloatOpt(
         "container_stack_start_timeout",
         default=60.0,
@@ -214,6 +229,9 @@ def settings(get: Callable[[str], Any], owner: str) -> assembly.Settings:
         protocols=tuple(get("container_stack_share_protocols")),
         nfs_minor_versions=tuple(get("container_stack_nfs_minor_versions")),
         nfs_squash=get("container_stack_nfs_squash"),
+        trust=security.Trust(
+            get("container_stack_ldap_ca_file"), tls=get("container_stack_ldap_tls")
+        ),
     )
 
 

@@ -8,10 +8,9 @@ own account, which Samba makes and changes, is in its state volume.
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping
 
 from container_stack import exceptions
-from container_stack.shares import cifs, names, protocol, security
+from container_stack.shares import cifs, members, security
 
 DOMAIN_MEMBER = "/usr/libexec/domain-member"
 #: Seconds in which a join ends; each of its steps has its own limit in the container.
@@ -68,51 +67,15 @@ class Rule(cifs.Rule):
             )
 
 
-class Samba(cifs.Samba):
+class Samba(members.Samba):
     """The Samba of a member. A rule's name means who has it when the rule is set."""
 
     rule = Rule
+    program = DOMAIN_MEMBER
 
     def wait_ready(self, timeout: float) -> None:
         cifs.Samba.wait_ready(self, timeout)
         self._run(DOMAIN_MEMBER, "ready", str(int(timeout) + 1), timeout=timeout + 10.0)
-
-    def set_share(
-        self,
-        name: str,
-        rules: Iterable[protocol.Rule],
-        keys: Mapping[str, str] = protocol.NO_KEYS,
-    ) -> Mapping[str, str]:
-        """Serve a share to exactly these users and groups, who have their passwords already.
-
-        While no controller answers, names that the share had before go on meaning the same.
-        """
-        self._run(cifs.SHARE_SERVER, "set", name, stdin=f"{section(name, rules)}end\n".encode())
-        return {}
-
-    def unknown(self, rules: Iterable[protocol.Rule]) -> frozenset[str]:
-        wanted = sorted({each.to for each in rules if each.kind == "user"})
-        if not wanted:
-            return frozenset()
-        asked = "".join(f"{each}\n" for each in wanted)
-        answer = self._run(DOMAIN_MEMBER, "unknown", stdin=asked.encode(), timeout=120.0)
-        return frozenset(answer.splitlines())
-
-
-def section(share: str, rules: Iterable[protocol.Rule]) -> str:
-    """Return the share's section as ``share-server`` reads it, or "" when nobody is to get in.
-
-    :raises InvalidRequest: the share can't have this name, or a user has two rules.
-    """
-    names.check_share(share)
-    levels, networks = cifs.sorted_rules(rules)
-    if not levels:
-        return ""
-    lines = [f"path = /shares/{share}/{protocol.DATA}", "read only = no"]
-    lines += [f"member {levels[each]} = {each}" for each in sorted(levels)]
-    if networks:
-        lines.append(f"hosts allow = {' '.join(networks)}")
-    return "".join(f"{each}\n" for each in lines)
 
 
 class Domain(security.Directory):
@@ -136,6 +99,10 @@ class Domain(security.Directory):
         if login is None:
             raise exceptions.InvalidRequest("nobody was named who may remove it.")
         self._tell("leave", [], login)
+
+    @staticmethod
+    def remains(service: security.SecurityService, account: str) -> str:
+        return f"Computer account {account}"
 
     def _tell(self, action: str, lines: list[str], login: security.Login | None) -> None:
         if login:

@@ -23,6 +23,7 @@ from container_stack.shares import (
     image,
     limits,
     protocols,
+    security,
     servers,
     service,
     site,
@@ -48,6 +49,7 @@ class Settings:
     :param protocols: what new share servers speak, by name; CIFS is always among them.
     :param nfs_minor_versions: those of NFS 4 that clients may speak.
     :param nfs_squash: whose requests count as nobody's: none, the clients' root's, or all.
+    :param trust: how LDAP directories prove that they are the tenants'.
     :param previous_versions: clients see every snapshot in the share itself, too.
     """
 
@@ -73,6 +75,7 @@ class Settings:
     protocols: tuple[str, ...] = ("CIFS",)
     nfs_minor_versions: tuple[int, ...] = (1, 2)
     nfs_squash: str = "none"
+    trust: security.Trust = dataclasses.field(default_factory=security.Trust)
 
 
 def open_service(settings: Settings) -> service.ShareService:
@@ -110,6 +113,7 @@ def assemble(
             protocols=settings.protocols,
             nfs_minor_versions=settings.nfs_minor_versions,
             nfs_squash=settings.nfs_squash,
+            trust=settings.trust,
         ),
         owner=settings.owner,
         tree=os.path.join(mounts, "shares"),

@@ -18,6 +18,8 @@ CAPABILITIES = ("FOWNER", "SETGID", "SETUID")
 #: may do. Who breaks into it can open any file of a file system of which something is mounted in
 #: the container, the host's own among them. SETPCAP takes all this from smbd beside it.
 NFS_CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FSETID", "SETPCAP")
+#: What ``share-server`` starts with the users of a directory, by its kind.
+MEMBERS = {security.ACTIVE_DIRECTORY: "member", security.LDAP: "ldap"}
 SQUASH = ("none", "root", "all")
 #: Label of a container: the protocols that it speaks, by name, with commas.
 SPEAKS = "container_stack.protocols"
@@ -39,6 +41,7 @@ class Settings:
     :param nfs_minor_versions: those of NFS 4 that clients may speak.
     :param nfs_squash: whose requests count as nobody's: ``none``, those of the clients' ``root``,
         or ``all``.
+    :param trust: how LDAP directories prove that they are the tenants'.
     :raises InvalidRequest: there is no such version, or no such squash.
     :raises NotSupported: there is no such protocol.
     """
@@ -50,6 +53,7 @@ class Settings:
     protocols: tuple[str, ...] = (protocols.DEFAULT,)
     nfs_minor_versions: tuple[int, ...] = (1, 2)
     nfs_squash: str = "none"
+    trust: security.Trust = dataclasses.field(default_factory=security.Trust)
 
     def __post_init__(self) -> None:
         for name in self.protocols:
@@ -91,7 +95,7 @@ def spec(
         name=name,
         image=settings.image,
         labels={**labels, SPEAKS: ",".join(speaks)},
-        command=("start", "member") if users else nfs_command if nfs else None,
+        command=("start", MEMBERS[users.kind]) if users else nfs_command if nfs else None,
         hostname=account and account.lower(),
         # Nothing of a domain is found without its own name servers.
         dns=users.dns if users else (),

@@ -19,7 +19,7 @@ from container_stack.host import images
 from container_stack.shares import debian
 
 #: Goes up with every change of what is in the image.
-VERSION = 4
+VERSION = 5
 REFERENCE = f"container-stack-samba:{VERSION}"
 LABELS = {"container_stack.image": "samba", "container_stack.image.version": str(VERSION)}
 
@@ -27,6 +27,7 @@ PACKAGES = (
     "busybox-static",
     "dbus-bin",
     "dbus-daemon",
+    "ldap-utils",
     "libnss-winbind",
     "nfs-ganesha-vfs",
     "samba",
@@ -40,10 +41,12 @@ PROGRAMS = (
     "usr/bin/dbus-send",
     "usr/bin/flock",
     "usr/bin/ganesha.nfsd",
+    "usr/bin/ldapsearch",
     "usr/bin/net",
     "usr/bin/pdbedit",
     "usr/bin/setpriv",
     "usr/bin/smbcontrol",
+    "usr/bin/smbpasswd",
     "usr/bin/smbstatus",
     "usr/bin/testparm",
     "usr/bin/tini",
@@ -98,6 +101,7 @@ FILES = {
     "etc/nsswitch.conf": ("nsswitch.conf", 0o644),
     "etc/samba/smb.conf": ("smb.conf", 0o644),
     "usr/libexec/domain-member": ("domain-member", 0o755),
+    "usr/libexec/ldap-reader": ("ldap-reader", 0o755),
     "usr/libexec/nfs-server": ("nfs-server", 0o755),
     "usr/libexec/share-server": ("share-server", 0o755),
 }

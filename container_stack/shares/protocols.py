@@ -2,7 +2,7 @@
 """The protocols that share servers speak, by name."""
 
 from container_stack import exceptions
-from container_stack.shares import active_directory, cifs, nfs, protocol, security
+from container_stack.shares import active_directory, cifs, ldap, nfs, protocol, security
 
 PROTOCOLS: dict[str, type[protocol.Protocol]] = {
     each.name: each for each in (cifs.Samba, nfs.Ganesha)
@@ -14,6 +14,7 @@ DEFAULT = cifs.Samba.name
 #: What is spoken by servers whose users are a directory's, by kind.
 MEMBERS: dict[str, dict[str, type[protocol.Protocol]]] = {
     security.ACTIVE_DIRECTORY: {active_directory.Samba.name: active_directory.Samba},
+    security.LDAP: {ldap.Samba.name: ldap.Samba},
 }
 
 

@@ -211,8 +211,9 @@ class ShareServers:
         with contextlib.ExitStack() as undo:
             if spec.users:
                 self._wires.connect(spec, self._engine.inspect(container_id))
-                directories.join(self._engine, server, login)
-                undo.callback(directories.leave, self._engine, server, login)
+                joining = (self._engine, server, login, self._settings.trust)
+                directories.join(*joining)
+                undo.callback(directories.leave, *joining)
             self._served(server)
             self._roster.rename(server, "")
             undo.pop_all()
@@ -226,7 +227,7 @@ class ShareServers:
         except exceptions.ContainerStackError as exc:
             directories.report(server.spec, str(exc))
         else:
-            directories.leave(self._engine, server, login)
+            directories.leave(self._engine, server, login, self._settings.trust)
 
     def _create(self, spec: model.ServerSpec, suffix: str) -> str:
         labels = self._roster.labels(spec.id)

@@ -18,6 +18,8 @@ from . import account, backend, host, manila, rest, samba
 POOL_GB = 16
 #: The driver's state directory, below the service's own.
 STATE = "shares"
+#: Beside it, who may sign the certificates of LDAP directories.
+CA_FILE = "ldap-ca.pem"
 #: Bytes; no default of anything, so that it is seen where it must be.
 MTU = 1430
 
@@ -128,6 +130,8 @@ def options(
         # The NFS client in these tests knows no later one.
         "container_stack_nfs_minor_versions": "0,1,2",
         "container_stack_pool_size_gb": POOL_GB,
+        # Who has a directory writes it.
+        "container_stack_ldap_ca_file": place.directory / CA_FILE,
         "network_api_class": "manila.network.standalone_network_plugin.StandaloneNetworkPlugin",
         "standalone_network_plugin_gateway": subnet[1],
         "standalone_network_plugin_mask": subnet.prefixlen,

@@ -19,6 +19,7 @@ from . import host
 #: Files of ours in the image, with their names in the package.
 _OURS = {
     "/usr/libexec/domain-member": "domain-member",
+    "/usr/libexec/ldap-reader": "ldap-reader",
     "/usr/libexec/nfs-server": "nfs-server",
     "/usr/libexec/share-server": "share-server",
     "/etc/samba/smb.conf": "smb.conf",

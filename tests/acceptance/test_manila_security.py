@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Users of a tenant's Active Directory, through Manila's REST API and with real SMB clients."""
+"""Users of a tenant's directory, through Manila's REST API and with real SMB clients."""
 
 import contextlib
 import json
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from functional import domain_controller
+from functional import domain_controller, slapd
 
 from container_stack.host import containers, network
 from container_stack.shares import security
@@ -17,19 +19,45 @@ pytestmark = cifs.BY_A_NORMAL_USER
 
 
 @pytest.fixture(scope="module")
-def controller(shares: cifs.Cifs) -> Iterator[domain_controller.Controller]:
-    """A domain in the network of share servers."""
-    engine, subnet = containers.Engine(), shares.subnet
+def engine() -> Iterator[containers.Engine]:
+    with contextlib.closing(containers.Engine()) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def tenants(shares: cifs.Cifs, engine: containers.Engine) -> Iterator[str]:
+    """The network of share servers."""
+    subnet = shares.subnet
     made = network.NetworkSpec(
         f"0-{subnet}".replace("/", "_"),
         (containers.Subnet(str(subnet), str(subnet[1])),),
         mtu=cifs.MTU,
     )
-    with contextlib.ExitStack() as undo:
-        undo.callback(engine.close)
-        engine.create_network(made.name, made.subnets, mtu=made.mtu, bridge=made.bridge)
-        undo.callback(engine.remove_network, made.name)
-        yield undo.enter_context(domain_controller.running(engine, made.name, str(subnet[5]), {}))
+    engine.create_network(made.name, made.subnets, mtu=made.mtu, bridge=made.bridge)
+    yield made.name
+    engine.remove_network(made.name)
+
+
+@pytest.fixture(scope="module")
+def controller(
+    shares: cifs.Cifs, engine: containers.Engine, tenants: str
+) -> Iterator[domain_controller.Controller]:
+    """A domain in the network of share servers."""
+    with domain_controller.running(engine, tenants, str(shares.subnet[5]), {}) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def network_of(shares: cifs.Cifs, **service: str) -> Iterator[str]:
+    """Make a share network with this security service."""
+    call = shares.client.call
+    made = call("POST", "security-services", {"security_service": {"name": "people", **service}})
+    made = made["security_service"]
+    with shares.network() as found:
+        body = {"add_security_service": {"security_service_id": made["id"]}}
+        call("POST", f"share-networks/{found}/action", body)
+        yield found
+    call("DELETE", f"security-services/{made['id']}")
 
 
 @contextlib.contextmanager
@@ -39,20 +67,14 @@ def network_with(
     """Make a share network with the domain as its security service."""
     service = {
         "type": "active_directory",
-        "name": "people",
         "dns_ip": controller.address,
         "domain": domain_controller.REALM,
         "user": domain_controller.ADMIN,
         "password": domain_controller.PASSWORD,
         **more,
     }
-    call = shares.client.call
-    made = call("POST", "security-services", {"security_service": service})["security_service"]
-    with shares.network() as found:
-        body = {"add_security_service": {"security_service_id": made["id"]}}
-        call("POST", f"share-networks/{found}/action", body)
+    with network_of(shares, **service) as found:
         yield found
-    call("DELETE", f"security-services/{made['id']}")
 
 
 def test_domain_users_and_groups_use_a_share_and_the_account_goes_with_the_server(
@@ -101,3 +123,31 @@ def test_a_wrong_password_ends_in_error_and_leaves_nothing(
         assert "refuses the user or the password" in shares.backend.service.log.read_text()
         shares.client.delete_share(share)
     assert controller.computers() == []
+
+
+def test_users_of_an_ldap_directory_use_a_share(
+    shares: cifs.Cifs, engine: containers.Engine, tenants: str, tmp_path: Path
+) -> None:
+    address = str(shares.subnet[6])
+    with slapd.running(engine, tenants, address, {}, tmp_path) as directory:
+        trusted = shares.backend.place.directory / cifs.CA_FILE
+        shutil.copyfile(directory.ca, trusted)
+        trusted.chmod(0o644)
+        passwords = {
+            name: directory.user(name, 3000 + n) for n, name in enumerate(("anna", "bert"))
+        }
+        service = {
+            "type": "ldap",
+            "server": address,
+            "domain": slapd.DOMAIN,
+            "user": slapd.READER,
+            "password": slapd.PASSWORD,
+        }
+        with network_of(shares, **service) as found, shares.share(found) as share:
+            rules = [shares.client.allow(share.id, name) for name in ("anna", "nobody-has-it")]
+            assert [each.state for each in rules] == ["active", "error"]
+
+            with smb.Client(share.location, "anna", passwords["anna"]) as client:
+                client.write("log", b"calm sea")
+            assert smb.refused(lambda: smb.enter_as(share.location, "bert", passwords["bert"]))
+            assert slapd.PASSWORD not in shares.backend.service.log.read_text()

@@ -2,43 +2,38 @@
 """A real Active Directory: Samba's domain controller in a container, made from Debian packages."""
 
 import contextlib
-import hashlib
 import subprocess
-import tarfile
-import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 from container_stack.host import containers, images
-from container_stack.shares import debian
+
+from . import debian_image
 
 REALM, SHORT = "corp.example", "CORP"
 ADMIN, PASSWORD = "Administrator", "Only-4-Tests"
-PACKAGES = (
-    "busybox-static",
-    "python3-samba",
-    "samba-ad-dc",
-    "samba-ad-provision",
-    "samba-dsdb-modules",
-    "smbclient",
-    "tini",
-    "winbind",
+RECIPE = debian_image.Recipe(
+    "domain",
+    (
+        "python3-samba",
+        "samba-ad-dc",
+        "samba-ad-provision",
+        "samba-dsdb-modules",
+        "smbclient",
+        "winbind",
+    ),
+    {
+        "etc/passwd": "root:x:0:0::/:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n",
+        "etc/group": "root:x:0:\nusers:x:100:\nnogroup:x:65534:\n",
+        "etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
+    },
 )
-FILES = {
-    "etc/passwd": "root:x:0:0::/:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n",
-    "etc/group": "root:x:0:\nusers:x:100:\nnogroup:x:65534:\n",
-    "etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
-}
-#: Changes of these are another image.
-VERSION = 1
 #: SYS_ADMIN keeps Windows' ACLs with files.
 CAPABILITIES = (
     *("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID"),
     "SYS_ADMIN",
 )
-CHANGES = ('ENTRYPOINT ["/usr/bin/tini", "-g", "--"]', "ENV PATH=/usr/sbin:/usr/bin")
 SERVE = """
 rm -f /etc/samba/smb.conf
 mkdir -p /var/lib/samba/private /var/lib/samba/bind-dns /var/cache/samba /var/log/samba /run/samba
@@ -52,54 +47,6 @@ ANSWERS = f"""
 nslookup -type=srv _kerberos._tcp.{REALM} 127.0.0.1 | grep -q dc1 &&
 for port in 58 185 1BD; do grep -q ":0*$port 0*:0000 0A " /proc/net/tcp || exit 1; done
 """
-
-
-def reference() -> str:
-    """Return the image's name, which changes with what is in it."""
-    parts = repr((PACKAGES, FILES, CHANGES, VERSION))
-    return f"cstest-domain:{hashlib.sha256(parts.encode()).hexdigest()[:12]}"
-
-
-def image(engine_images: images.Images) -> str:
-    """Return the name of the controller's image, made unless the engine has it."""
-    if engine_images.find(reference()) is None:
-        with tempfile.TemporaryDirectory(prefix="cstest-domain.") as name:
-            directory = Path(name)
-            debs = debian.download(PACKAGES, directory, lambda phase, done, total: None)
-            _unpack(debs, directory / "root")
-            with tempfile.TemporaryFile(dir=directory) as archive:
-                with tarfile.open(fileobj=archive, mode="w") as tar:
-                    tar.add(directory / "root", arcname=".", filter=_owned_by_root)
-                archive.seek(0)
-                chunks = iter(lambda: archive.read(images.CHUNK), b"")
-                engine_images.import_tar(chunks, reference(), CHANGES)
-    return reference()
-
-
-def _unpack(debs: list[str], root: Path) -> None:
-    for name in ("bin", "sbin", "lib", "lib64"):
-        (root / "usr" / name).mkdir(parents=True)
-        (root / name).symlink_to(f"usr/{name}")
-    for deb in debs:
-        with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", deb], stdout=subprocess.PIPE) as out:
-            argv = ["tar", "-x", "-C", str(root), "--keep-directory-symlink", "--no-same-owner"]
-            argv += [f"--exclude=./usr/share/{each}" for each in ("doc", "man", "locale")]
-            subprocess.run(argv, stdin=out.stdout, check=True)
-    for name in ("dev", "etc", "proc", "run", "sys", "tmp"):
-        (root / name).mkdir(exist_ok=True)
-    for name, text in FILES.items():
-        (root / name).write_text(text)
-    busybox = root / "usr/bin/busybox"
-    listed = subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True)
-    for applet in listed.stdout.split():
-        with contextlib.suppress(FileExistsError):
-            (root / "usr/bin" / applet).symlink_to("busybox")
-
-
-def _owned_by_root(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    member.uid = member.gid = 0
-    member.uname = member.gname = ""
-    return member
 
 
 class Controller:
@@ -163,7 +110,7 @@ def running(
     """Run a controller at this address of a network of the engine's."""
     spec = containers.ContainerSpec(
         name=f"cstest-{uuid.uuid4().hex[:8]}",
-        image=image(images.Images(engine)),
+        image=RECIPE.made(images.Images(engine)),
         labels=labels,
         command=["sh", "-ec", SERVE, "sh", REALM, SHORT, PASSWORD, address],
         network=network,

@@ -200,14 +200,14 @@ container_stack() {
             echo "for ${10}" >"$8/rootwrap.d/manila.filters"
             echo "$8/rootwrap.conf" >"$MACHINE/root/etc/sudoers.d/container-stack-stack" ;;
         "image build")
-            local tag=container-stack-samba:4
+            local tag=container-stack-samba:5
             if [[ $4 == --tag ]]; then tag=$5; fi
             add images "$tag container_stack.image=samba" ;;
         "host check")
             [[ "$3 $4 $5 $7" == "--driver manila --config-file --section" ]] || unknown "$@"
             local code=0 tag state
             tag=$(iniget "$6" "$8" container_image_name)
-            tag=${tag:-container-stack-samba:4}
+            tag=${tag:-container-stack-samba:5}
             state=$(iniget "$6" "$8" container_stack_state_dir)
             finding "image $tag" has images "$tag container_stack.image=samba"
             finding "state directory $state" test -d "$MACHINE/root$state"

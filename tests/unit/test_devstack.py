@@ -131,7 +131,7 @@ def test_the_sample_makes_a_back_end_of_ours_with_what_the_host_needs(machine):
     assert machine.table("packages") == ["sudo", "xfsprogs", "docker.io"]
     assert machine.table("pip") == [str(PROJECT)]
     assert machine.table("groups") == ["docker"]
-    assert machine.table("images") == ["container-stack-samba:4 container_stack.image=samba"]
+    assert machine.table("images") == ["container-stack-samba:5 container_stack.image=samba"]
     assert machine.table("types") == ["london True snapshot_support=True share_backend_name=LONDON"]
     assert Path(f"{machine.directory}/root{STATE}").stat().st_mode & 0o777 == 0o750
     tempest = machine.config("tempest.conf")["share"]
