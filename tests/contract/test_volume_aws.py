@@ -113,7 +113,7 @@ class TestEBSSnapshots(_EBS, volume_abilities_contract.SnapshotContract):
 
 
 class TestEBSCrashes(_EBS, volume_crash_contract.CrashContract):
-    EVERY = 3  # each request to EC2 is a step, and asking takes its time
+    EVERY = 5  # each request to EC2 is a step, and asking takes its time
 
     @pytest.fixture
     def kind(self) -> str:
