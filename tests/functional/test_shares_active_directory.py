@@ -117,6 +117,19 @@ def test_users_of_the_domain_do_what_rules_say_and_others_nothing(
     assert "ACCESS_DENIED" in person("mallory").does(READ)
 
 
+def test_administrators_of_the_domain_change_none_of_the_server_s_settings(
+    shares, share, server, engine, controller
+) -> None:
+    """Who writes Samba's registry says what is run as root."""
+    key, login = r"HKLM\Software\Samba\smbconf\all", rf"{SHORT}\{ADMIN}%{PASSWORD}"
+    argv = ["net", "rpc", "registry", "createkey", key, "-S", server.spec.address, "-U", login]
+    done = engine.exec(server.container_id, [*argv, "--client-protection=encrypt"])
+    assert done.exit_code
+    assert b"NT_STATUS" in done.stderr
+    listed = engine.exec(server.container_id, ["net", "conf", "listshares"])
+    assert b"all" not in listed.stdout.split()
+
+
 def test_wrong_password_is_refused(shares, share, server, tmp_path) -> None:
     shares.set_rules(share, [Rule("user", "alice")])
     assert "LOGON_FAILURE" in Person(server, "alice", "wrong", tmp_path).does(READ)
