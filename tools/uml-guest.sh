@@ -24,7 +24,8 @@
 PACKAGES="kmod udev procps iproute2 mount sudo ca-certificates python3 lvm2 thin-provisioning-tools
     e2fsprogs xfsprogs btrfs-progs openvswitch-switch
     open-iscsi lsscsi multipath-tools tgt targetcli-fb nfs-common nfs-kernel-server
-    busybox-static dbus-bin dbus-daemon docker.io nfs-ganesha-vfs samba samba-vfs-modules tini ${UML_GUEST_PACKAGES:-}"
+    busybox-static dbus-bin dbus-daemon docker.io ldap-utils libnss-winbind nfs-ganesha-vfs samba samba-vfs-modules tini
+    winbind ${UML_GUEST_PACKAGES:-}"
 # forky's kernel runs processes under seccomp; older ones trace them, which is half as fast.
 SUITES=${UML_GUEST_SUITE:-forky trixie}
 

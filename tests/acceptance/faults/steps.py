@@ -134,7 +134,7 @@ class SteppedDriver(manila.ContainerShareDriver):
             setattr(engine, name, _stepping(getattr(engine, name), hold, counter))
         self._shares = assembly.assemble(self._settings, engine, run)
         self._copies = copying.Copies(self._shares, self._memory, copying.PATIENCE)
-        self._newcomers = newcomers.Newcomers(self._shares, self._settings.state_dir)
+        self._newcomers = newcomers.Newcomers(self._shares, self._settings)
         for operation, name in OPERATIONS.items():
             setattr(self, name, _operation(getattr(self, name), operation, hold, counter))
 
