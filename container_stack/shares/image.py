@@ -93,13 +93,14 @@ LINKS = {
     "var/run": "../run",
     # Accounts come and go with access rules, and the root file system is read-only.
     "etc/passwd": "../var/lib/samba/etc/passwd",
+    # Another with users of a directory.
+    "etc/nsswitch.conf": "../run/samba/nsswitch.conf",
 }
 #: Files beside this module, with their modes.
 FILES = {
     "etc/dbus.conf": ("dbus.conf", 0o644),
     "etc/group": ("group", 0o644),
     "etc/netconfig": ("netconfig", 0o644),
-    "etc/nsswitch.conf": ("nsswitch.conf", 0o644),
     "etc/samba/smb.conf": ("smb.conf", 0o644),
     "usr/libexec/domain-member": ("domain-member", 0o755),
     "usr/libexec/ldap-reader": ("ldap-reader", 0o755),
