@@ -78,11 +78,19 @@ class Hold:
     def stop_at(self, operation: str, step: int, what: str) -> None:
         """Wait here as long as the tests want it."""
         here = f"{operation} {step}"
-        if self._read(self._wanted) != here:
-            return
-        self._put(self.reached, f"{here}: {what}")
+        if self._read(self._wanted) == here:
+            self._wait(here, what)
+
+    def stop_at_end(self, operation: str, steps: int) -> None:
+        """Wait if the tests want a later step than there is: not every time has as many."""
+        wanted = self._read(self._wanted)
+        if wanted.partition(" ")[0] == operation and not self.reached.exists():
+            self._wait(wanted, f"the end, after {steps} steps")
+
+    def _wait(self, wanted: str, what: str) -> None:
+        self._put(self.reached, f"{wanted}: {what}")
         end = time.monotonic() + _PATIENCE
-        while self._read(self._wanted) == here and time.monotonic() < end:
+        while self._read(self._wanted) == wanted and time.monotonic() < end:
             time.sleep(0.01)
 
     def counted(self, operation: str, steps: int) -> None:
@@ -163,6 +171,7 @@ def _operation(
         counter.operation, counter.steps = operation, 0
         try:
             result = method(*args, **kwargs)
+            hold.stop_at_end(operation, counter.steps)
             hold.counted(operation, counter.steps)
             return result
         finally:
