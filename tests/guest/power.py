@@ -8,6 +8,7 @@ directory is the host's, and holds the disk and what was said to have been done.
 import contextlib
 import json
 import os
+import shutil
 import sys
 import threading
 import time
@@ -106,6 +107,8 @@ def machine(directory: Path) -> Iterator[share_host.ShareHost]:
     share_server.run("vgchange", "--activate=y", _GROUP)
     _TOP.mkdir(parents=True)
     share_server.run("mount", f"/dev/{_GROUP}/state", _TOP)
+    # Usually below /run, of which a loss of power leaves nothing.
+    shutil.rmtree(_TOP / "engine" / "exec", ignore_errors=True)
     with share_host.engine(_TOP / "engine") as engine:
         yield share_host.ShareHost(_TOP, engine, _GROUP, "xfs", thin=True)
 
