@@ -114,7 +114,9 @@ class ShareServer:
         self._mounted.append(share)
 
     def _backing(self, share: str) -> Path:
-        return self.directory.parent / f"{self.directory.name}-{share}.img"
+        # Beside the tree: a copy of the share's mount in somebody's namespace may keep it open.
+        tree = self.directory.parent
+        return tree.with_name(f"{tree.name}-{self.directory.name}-{share}.img")
 
     def unmount(self, share: str) -> None:
         """Unmount it once, with no second try."""

@@ -7,6 +7,7 @@ mounts and network of its own.
 
 import contextlib
 import os
+import shutil
 import subprocess
 import tarfile
 import time
@@ -255,8 +256,10 @@ def world(directory: Path, minors: str) -> Iterator[tuple[Server, tuple[Machine,
     if DIRECTORY_DELEGATIONS.exists():
         DIRECTORY_DELEGATIONS.write_text("N")
     root = directory / "root"
-    make_root(root)
     with contextlib.ExitStack() as undo:
+        # A guest's files are in its memory.
+        undo.callback(shutil.rmtree, directory)
+        make_root(root)
         server = Server(root, "start", "nfs", minors, "none")
         undo.callback(server.close)
         clients = directory / "clients"

@@ -6,7 +6,6 @@ import os
 import random
 import subprocess
 import sys
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import pytest
 from container_stack.shares import cifs, protocol
 from container_stack.testing import share_protocol_contract as contract
 
-from . import share_server, test_share_nfs
+from . import share_server, share_world
 from .nfs_server import needs_nfs
 
 pytestmark = needs_nfs
@@ -50,11 +49,11 @@ class KernelClient(contract.Client):
         login = f"username={user},password={keys.get(user, 'unknown')}"
         self.point = machine.mount_cifs(share, f"{OPTIONS},{login}")
         self._machine = machine
-        self._files: list[test_share_nfs.KernelFile] = []
+        self._files: list[share_world.KernelFile] = []
 
     def open(self, name: str, *, write: bool) -> contract.File:
         flags = os.O_RDWR | os.O_CREAT if write else os.O_RDONLY
-        self._files.append(test_share_nfs.KernelFile(self.point / name, flags))
+        self._files.append(share_world.KernelFile(self.point / name, flags))
         return self._files[-1]
 
     def close(self) -> None:
@@ -63,38 +62,12 @@ class KernelClient(contract.Client):
         self._machine.unmount(self.point)
 
 
-class World(contract.World):
+class World(share_world.World):
     """One server and two machines, with a user on each."""
-
-    def __init__(
-        self,
-        server: share_server.Server,
-        machines: tuple[share_server.Machine, share_server.Machine],
-    ) -> None:
-        self.server = server
-        self.machines = machines
 
     @property
     def speaking(self) -> cifs.Samba:
         return cifs.Samba(self.server, "")  # type: ignore[arg-type]
-
-    def make_share(self) -> str:
-        name = f"share-{uuid.uuid4().hex[:8]}"
-        self.server.mount(name)
-        return name
-
-    def unmount(self, share: str) -> None:
-        self.server.unmount(share)
-
-    def mount(self, share: str) -> None:
-        self.server.mount(share)
-
-    def stop(self, *, kill: bool) -> None:
-        self.server.stop(kill=kill)
-
-    def start(self) -> None:
-        self.server.start()
-        self.speaking.wait_ready(60)
 
     def rule(self, number: int, level: str = "rw") -> protocol.Rule:
         return cifs.Rule("user", USERS[number], level)
@@ -137,19 +110,19 @@ def test_what_is_written_is_there_and_was_sealed_on_its_way(
     tree = {f"many/{number}": source.randbytes(number * 371) for number in range(40)}
     tree |= {"Grüße/日本": b"Moin", "empty": b"", "large": source.randbytes(5 * MIB + 5)}
 
-    test_share_nfs.write_tree(client.point, tree)
+    share_world.write_tree(client.point, tree)
     os.rename(client.point / "large", client.point / "moved")
     os.truncate(client.point / "moved", 3 * MIB)
     with pytest.raises(FileExistsError):
         os.open(client.point / "moved", os.O_CREAT | os.O_EXCL)
 
     tree["moved"] = tree.pop("large")[: 3 * MIB]
-    assert test_share_nfs.read_tree(client.point) == tree
+    assert share_world.read_tree(client.point) == tree
     [session] = things.speaking.sessions()
     assert (session.user, session.dialect) == ("alice", "SMB3_11")
     assert session.cipher.startswith("AES")
     [share] = session.shares
-    assert test_share_nfs.read_tree(things.server.shares / share / "data") == tree
+    assert share_world.read_tree(things.server.shares / share / "data") == tree
 
 
 @pytest.mark.parametrize("options", ["vers=2.1", "vers=3.1.1,sec=none", "vers=1.0"])
@@ -173,9 +146,9 @@ def test_clients_see_that_a_share_has_grown(things: World, client: KernelClient)
 
 def test_full_share_says_so_and_goes_on_when_there_is_room(client: KernelClient) -> None:
     with pytest.raises(OSError, match="No space"):
-        test_share_nfs.fill(client.point / "file")
+        share_world.fill(client.point / "file")
     (client.point / "file").unlink()
-    test_share_nfs.write_tree(client.point, {"file": b"calm sea"})
+    share_world.write_tree(client.point, {"file": b"calm sea"})
 
 
 def test_an_open_file_outlives_a_kill_of_the_server(

@@ -8,7 +8,6 @@ import os
 import random
 import threading
 import time
-import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import pytest
 from container_stack.shares import nfs, protocol
 from container_stack.testing import share_protocol_contract as contract
 
-from . import share_server
+from . import share_server, share_world
 from .nfs_server import needs_nfs
 
 pytestmark = needs_nfs
@@ -26,33 +25,15 @@ MIB = 1024**2
 ALL, ALL6 = nfs.Rule("ip", "0.0.0.0/0"), nfs.Rule("ip", "::/0")
 
 
-class KernelFile(contract.File):
-    def __init__(self, path: Path, flags: int) -> None:
-        self._fd = os.open(path, flags, 0o660)
-
-    def write(self, data: bytes) -> None:
-        os.pwrite(self._fd, data, 0)
-        os.fsync(self._fd)
-
-    def read(self) -> bytes:
-        os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
-        return os.pread(self._fd, 65536, 0)
-
-    def close(self) -> None:
-        # What couldn't be written is told once more.
-        with contextlib.suppress(OSError):
-            os.close(self._fd)
-
-
 class KernelClient(contract.Client):
     def __init__(self, machine: share_server.Machine, share: str, options: str) -> None:
         self._point = machine.mount(share, options)
         self._machine = machine
-        self._files: list[KernelFile] = []
+        self._files: list[share_world.KernelFile] = []
 
-    def open(self, name: str, *, write: bool) -> KernelFile:
+    def open(self, name: str, *, write: bool) -> share_world.KernelFile:
         flags = os.O_RDWR | os.O_CREAT if write else os.O_RDONLY
-        self._files.append(KernelFile(self._point / name, flags))
+        self._files.append(share_world.KernelFile(self._point / name, flags))
         return self._files[-1]
 
     def close(self) -> None:
@@ -61,7 +42,7 @@ class KernelClient(contract.Client):
         self._machine.unmount(self._point)
 
 
-class World(contract.World):
+class World(share_world.World):
     """One server and two machines."""
 
     def __init__(
@@ -70,31 +51,12 @@ class World(contract.World):
         machines: tuple[share_server.Machine, share_server.Machine],
         version: str,
     ) -> None:
-        self.server = server
-        self.machines = machines
+        super().__init__(server, machines)
         self.options = f"vers={version}"
 
     @property
     def speaking(self) -> protocol.Protocol:
         return nfs.Ganesha(self.server, "")  # type: ignore[arg-type]
-
-    def make_share(self) -> str:
-        name = f"share-{uuid.uuid4().hex[:8]}"
-        self.server.mount(name)
-        return name
-
-    def unmount(self, share: str) -> None:
-        self.server.unmount(share)
-
-    def mount(self, share: str) -> None:
-        self.server.mount(share)
-
-    def stop(self, *, kill: bool) -> None:
-        self.server.stop(kill=kill)
-
-    def start(self) -> None:
-        self.server.start()
-        self.speaking.wait_ready(60)
 
     def rule(self, number: int, level: str = "rw") -> nfs.Rule:
         return nfs.Rule("ip", f"{share_server.NETS[number]}.2", level)
@@ -153,7 +115,7 @@ def test_what_is_written_is_there(things: World, share: str, version: str, addre
     options = f"vers={version}"
     with mounted_at(things, share, options, address) as point:
         assert f"vers={version}," in Path("/proc/self/mounts").read_text().split(str(point))[1]
-        write_tree(point, tree)
+        share_world.write_tree(point, tree)
         os.link(point / "large", point / "second")
         os.rename(point / "large", point / "moved")
         os.symlink("moved", point / "link")
@@ -166,9 +128,9 @@ def test_what_is_written_is_there(things: World, share: str, version: str, addre
     moved = tree.pop("large")[: 3 * MIB]
     tree |= {"moved": moved, "second": moved, "link": moved}
     with mounted_at(things, share, options, address) as point:
-        assert read_tree(point) == tree
+        assert share_world.read_tree(point) == tree
     data = things.server.shares / share / "data"
-    assert read_tree(data) == tree
+    assert share_world.read_tree(data) == tree
     status = (data / "empty").stat()
     assert (status.st_mode & 0o777, status.st_uid, status.st_gid) == (0o604, 1234, 1235)
 
@@ -178,10 +140,10 @@ def test_full_share_says_so_and_its_neighbour_goes_on(things: World, share: str)
     things.speaking.set_share(other, [ALL])
     with mounted(things, 0, share) as full, mounted(things, 1, other) as roomy:
         with pytest.raises(OSError, match="No space"):
-            fill(full / "file")
-        write_tree(roomy, {"file": b"calm sea"})
+            share_world.fill(full / "file")
+        share_world.write_tree(roomy, {"file": b"calm sea"})
         (full / "file").unlink()
-        write_tree(full, {"file": b"calm sea"})
+        share_world.write_tree(full, {"file": b"calm sea"})
     things.speaking.remove_share(other)
     things.unmount(other)
 
@@ -195,12 +157,12 @@ def test_nobody_waits_after_a_start_when_there_is_nobody_to_wait_for(
     kill(things)
     assert not in_grace(things)
     with mounted(things, 0, share) as point:
-        write_tree(point, {"file": b"calm sea"})
+        share_world.write_tree(point, {"file": b"calm sea"})
 
 
 def test_files_and_locks_outlive_a_kill_of_ganesha(things: World, share: str) -> None:
     with mounted(things, 0, share) as one, mounted(things, 1, share) as other:
-        write_tree(one, {"lock": b"", "log": b""})
+        share_world.write_tree(one, {"lock": b"", "log": b""})
         with (one / "lock").open("r+b", 0) as ours, (other / "lock").open("r+b", 0) as theirs:
             fcntl.lockf(ours, fcntl.LOCK_EX | fcntl.LOCK_NB)
             assert locked(theirs)
@@ -271,13 +233,6 @@ def writing(path: Path) -> Iterator[list[bytes]]:
     assert failures == []
 
 
-def fill(path: Path) -> None:
-    with path.open("wb", 0) as file:
-        while True:
-            file.write(b"x" * MIB)
-            os.fsync(file.fileno())
-
-
 def locked(file: io.FileIO) -> bool:
     """Tell whether somebody else has the lock; take it if not."""
     try:
@@ -303,15 +258,3 @@ def in_grace(things: World) -> bool:
     )  # fmt: skip
     # The second one says that the first could be told.
     return "true" in said.split("boolean")[1]
-
-
-def write_tree(top: Path, tree: Mapping[str, bytes]) -> None:
-    for name, data in tree.items():
-        (top / name).parent.mkdir(exist_ok=True)
-        (top / name).write_bytes(data)
-
-
-def read_tree(top: Path) -> dict[str, bytes]:
-    return {
-        str(each.relative_to(top)): each.read_bytes() for each in top.rglob("*") if each.is_file()
-    }

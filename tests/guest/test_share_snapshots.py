@@ -3,6 +3,7 @@
 
 import contextlib
 import os
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -28,8 +29,11 @@ MOMENT = 1.0
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[share_host.dockerd.Dockerd]:
-    with share_host.engine(tmp_path_factory.mktemp("engine")) as made:
+    directory = tmp_path_factory.mktemp("engine")
+    with share_host.engine(directory) as made:
         yield made
+    # A guest's files are in its memory.
+    shutil.rmtree(directory)
 
 
 @pytest.fixture(scope="module", params=["thick-ext4", "thin-xfs"])
