@@ -24,8 +24,8 @@ NAMES = re.compile(r"container[-_]stack|cstest|\bcs-", re.ASCII)
 def main() -> None:
     """Print the inventory, sorted."""
     run = sys.argv[1]
-    found = {*of_engine(), *mounts(run), *loop_devices(run), *lvm(), *processes(run), *places()}
-    for line in sorted(found):
+    found = {*of_engine(), *mounts(run), *loop_devices(run), *limits(), *lvm(), *places()}
+    for line in sorted(found | {*processes(run)}):
         print(line)
 
 
@@ -68,6 +68,13 @@ def loop_devices(run: str) -> Iterator[str]:
             backing = file.read_text(encoding="utf-8").strip()
             if ours(run, backing):
                 yield f"loop device {file.parts[3]} of {backing}"
+
+
+def limits() -> Iterator[str]:
+    """Return devices that are slow for all: whoever has them next wouldn't know why."""
+    for file in Path("/sys/fs/cgroup/blkio").glob("blkio.throttle.*_device"):
+        for line in file.read_text(encoding="ascii").splitlines():
+            yield f"limit {file.name} {line}"
 
 
 def lvm() -> Iterator[str]:

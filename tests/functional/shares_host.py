@@ -15,7 +15,7 @@ from container_stack.rootwrap import executor
 from container_stack.shares import assembly, model, service
 from container_stack.testing import privilege
 
-from . import share_server
+from . import share_server, told_limits
 
 GIB = 1024**3
 #: The smallest xfs.
@@ -87,7 +87,7 @@ class Host:
         return found
 
     def power_off(self) -> None:
-        """Do to the host what a reboot does: no process, no mount, no loop device remains."""
+        """Do to the host what a reboot does: no process, mount, limit or loop device remains."""
         engine = containers.Engine()
         for each in engine.list({"container_stack.owner": self.owner}):
             engine.stop(each.id, timeout=0)
@@ -96,6 +96,7 @@ class Host:
             if path.startswith(f"{self.state_dir}/mounts"):
                 subprocess.run(["umount", path], check=True)
         for device in self.loop_devices():
+            told_limits.forget(device)
             subprocess.run(["losetup", "--detach", device], check=True)
 
     def close(self) -> None:

@@ -187,8 +187,6 @@ def test_a_share_whose_image_somebody_removed_goes_with_its_limits(
     image = Path(host.state_dir, "volumes", "share-1.img")
     if not mounted:
         host.power_off()
-        # A reboot does this, too.
-        device_limits.DeviceLimits(host.new_executor()).set(device, None, device_limits.Limits())
     image.unlink()
     if not mounted:
         assert set(shares.recover().failed) == {"share-1"}

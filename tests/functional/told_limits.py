@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the kernel has been told of a device's limits, read back from the cgroups."""
 
+import contextlib
 import os
 from pathlib import Path
 
 from container_stack import exceptions
 from container_stack.host import containers
-from container_stack.rootwrap import cgroups
+from container_stack.rootwrap import cgroups, limit
 
 #: Bytes read and written in a second, and operations; 0 is without limit.
 Numbers = tuple[int, ...]
@@ -27,6 +28,13 @@ def kernel(device: str) -> Numbers:
         return _read(cgroups.hierarchy("blkio"), True, device)
     except exceptions.NotSupported:
         return NOTHING
+
+
+def forget(device: str) -> None:
+    """Take away what a reboot of the host takes away; containers' limits end with them."""
+    with contextlib.suppress(exceptions.NotSupported):
+        number = os.stat(device).st_rdev
+        limit.write(cgroups.hierarchy("blkio"), True, number, dict.fromkeys(("wbps", "wiops"), 0))
 
 
 def expected(bps: int = 0, iops: int = 0) -> tuple[Numbers, Numbers]:
