@@ -171,8 +171,9 @@ class LVMStorage(storage.Storage):
             found = self._group.ours()[0].get(volume_id)
             if found is None:
                 return
-            if lvm_tags.state(found) != lvm_tags.CREATING:
-                self._volumes.settled(volume_id)
+            if (state := lvm_tags.state(found)) != lvm_tags.CREATING:
+                if state != lvm_tags.READY:
+                    self._volumes.settled(volume_id)
                 storage_checks.refuse_snapshots(volume_id, self.list_snapshots(volume_id))
                 self._volumes.refuse_mounted(volume_id)
             self._group.remove(f"cs-{volume_id}")

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 
 from container_stack import exceptions
-from container_stack.host import lvm_report, lvm_tags, storage
+from container_stack.host import joint, lvm_report, lvm_tags, storage
 from container_stack.rootwrap import commands, executor
 
 #: Seconds to wait for one who looks into a device just made or unmounted, such as udev.
@@ -29,6 +29,7 @@ class VolumeGroup:
         self.thin_pool = thin_pool
         self._executor = runner
         self._extent = 0
+        self._list = joint.Joint(lambda: self.run(commands.lvm.LIST, group=self.name))
 
     def device(self, volume_id: str) -> str:
         """Return the path of a volume's device."""
@@ -46,7 +47,7 @@ class VolumeGroup:
 
         :raises NotFound: there is no such group.
         """
-        return lvm_report.logical_volumes(self.run(commands.lvm.LIST, group=self.name))
+        return lvm_report.logical_volumes(self._list())
 
     def ours(self) -> tuple[Volumes, Volumes]:
         """Return our volumes and our snapshots by id, in whatever state."""

@@ -202,10 +202,13 @@ class Volumes:
     def settled(self, volume_id: str) -> LogicalVolume:
         """Return a volume after finishing what was under way."""
         found = self.group.find(volume_id)
-        return found if lvm_tags.state(found) == lvm_tags.READY else self.finish(found)
+        if lvm_tags.state(found) == lvm_tags.READY:
+            return found
+        self.finish(found)
+        return self.group.find(volume_id)
 
-    def finish(self, found: LogicalVolume) -> LogicalVolume:
-        """Finish resizing or restoring, whatever has been done of it, and return the volume.
+    def finish(self, found: LogicalVolume) -> None:
+        """Finish resizing or restoring, whatever has been done of it.
 
         A file system that was to shrink, and may have, grows back.
         """
@@ -218,7 +221,6 @@ class Volumes:
             self._filesystems.release(device)
             self.resizer.grow(device, found.tags["filesystem"])
         self.set_state(volume_id, found.tags["state"], lvm_tags.READY)
-        return self.group.find(volume_id)
 
     def _finish_restoring(self, found: LogicalVolume) -> None:
         volume_id = found.tags["id"]
