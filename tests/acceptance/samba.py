@@ -7,6 +7,7 @@ import io
 import subprocess
 import sys
 import tarfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def current_image() -> Iterator[str]:
         if client.images.list(name=image.REFERENCE) and _is_current(client, image.REFERENCE):
             yield image.REFERENCE
             return
-        reference = "cstest-samba-acceptance"
+        reference = f"cstest-samba-{uuid.uuid4().hex[:8]}"
         subprocess.run([_PROGRAM, "image", "build", "samba", "--tag", reference], check=True)
         yield reference
         client.images.remove(reference, force=True)
