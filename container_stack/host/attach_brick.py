@@ -21,6 +21,7 @@ multipathd's ``no_path_retry`` doesn't make them wait (``queue``: for ever).
 import contextlib
 import dataclasses
 import errno
+import fcntl
 import importlib.util
 import logging
 import os
@@ -126,6 +127,8 @@ class _BrickDevice(attach.BlockDevice):
         self._helper = helper
         self._request = request
         self._device, self._holder = descriptors
+        #: Only its own process detaches it; a forked child has nothing but copies.
+        self._process = os.getpid()
         self._free = threading.Condition()
         self._users = 0
         self._closed = False
@@ -165,8 +168,16 @@ class _BrickDevice(attach.BlockDevice):
                 return
             self._closed = True
             self._free.wait_for(lambda: not self._users)
+        mine = os.getpid() == self._process
+        if mine:
+            # A child that was forked meanwhile has it open too.
+            fcntl.flock(self._holder, fcntl.LOCK_UN)
         os.close(self._device)
         os.close(self._holder)
+        if mine:
+            self._detach()
+
+    def _detach(self) -> None:
         iqn = self._request.iqn
         try:
             self._helper.ask(dataclasses.replace(self._request, action="disconnect"))

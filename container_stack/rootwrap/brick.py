@@ -6,7 +6,8 @@ input, connects to it, and serves the requests of :mod:`.brick_wire` that arrive
 a socket of its own for the answer, and an answer to ``connect`` brings the open device. So the
 caller needs no right to any device node, and has none to a disk that no target of his exports.
 
-- Every request is a process of its own, which a timeout kills with all that it started.
+- Every request is a process of its own, which a timeout kills with all that it started. One about
+  an attachment begins when the one before it has ended: it had the device open, and the lock.
 - When the caller goes, kill -9 included, everything that he attached is detached.
 """
 
@@ -22,7 +23,7 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from container_stack import exceptions
 from container_stack.rootwrap import brick_target, brick_wire, config
@@ -64,7 +65,11 @@ class _Job:
     """A request in a process of its own."""
 
     def __init__(
-        self, request: brick_wire.Request, answer: socket.socket | None, attempt: int
+        self,
+        request: brick_wire.Request,
+        answer: socket.socket | None,
+        attempt: int,
+        before: Collection[int],
     ) -> None:
         self.request = request
         self.attempt = attempt
@@ -72,7 +77,7 @@ class _Job:
         self._pid = os.fork()
         if not self._pid:
             time.sleep(2.0 ** (attempt - 2) if attempt > 1 else 0)
-            _work(request, answer)
+            _work(request, answer, before)
         self.ended = os.pidfd_open(self._pid)
 
     def reap(self) -> bool:
@@ -142,7 +147,12 @@ class _Helper:
     def _start(
         self, request: brick_wire.Request, answer: socket.socket | None, attempt: int = 1
     ) -> None:
-        job = _Job(request, answer, attempt)
+        before = [
+            ended
+            for ended, job in self._jobs.items()
+            if request.iqn and job.request.key == request.key
+        ]
+        job = _Job(request, answer, attempt, before)
         self._jobs[job.ended] = job
         self._selector.register(job.ended, selectors.EVENT_READ)
 
@@ -169,14 +179,18 @@ class _Helper:
         self._start(dataclasses.replace(request, action="abandon"), None)
 
 
-def _work(request: brick_wire.Request, answer: socket.socket | None) -> None:
-    """Do what is asked, answer, and end this process."""
+def _work(
+    request: brick_wire.Request, answer: socket.socket | None, before: Collection[int]
+) -> None:
+    """Do what is asked when others have ended, answer, and end this process."""
     code = 1
     try:
         os.setpgid(0, 0)
         # Its default action ends the process, whatever it is at.
         signal.setitimer(signal.ITIMER_REAL, request.deadline)
         brick_target.preload()
+        for ended in before:
+            select.select([ended], [], [])
         values, descriptors = _ACTIONS[request.action](request)
         if answer is not None:
             _send(answer, values, descriptors)

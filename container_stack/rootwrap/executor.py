@@ -20,6 +20,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from multiprocessing import managers
+from typing import Any
 
 from oslo_rootwrap import client as rootwrap_client
 from oslo_rootwrap import cmd as rootwrap_cmd
@@ -207,6 +208,16 @@ class _Client(rootwrap_client.Client):
                 for pipe in (process.stdout, process.stderr):
                     if pipe is not None:
                         pipe.close()
+
+    # The parent class has it done at the end of every process that has a copy of this object.
+    @staticmethod
+    def _shutdown(
+        process: "subprocess.Popen[bytes]", manager: managers.BaseManager, *_: Any, **__: Any
+    ) -> None:
+        """Stop a daemon, unless it is the parent's of this forked process."""
+        with contextlib.suppress(ChildProcessError):
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            rootwrap_client.Client._shutdown(process, manager)
 
     def _kill(self) -> None:
         with self._guard:

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The program that attaches targets as root, as far as a kernel without an initiator allows."""
 
+import fcntl
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -15,7 +17,7 @@ from functional import segments
 
 from container_stack import exceptions
 from container_stack.host import attach, attach_brick, brick_helper
-from container_stack.rootwrap import brick_wire
+from container_stack.rootwrap import brick, brick_wire
 
 pytestmark = pytest.mark.skipif(segments.needs_root, reason="the program's user is root")
 
@@ -101,6 +103,38 @@ def test_it_goes_with_its_caller(tmp_path):
     pytest.importorskip("os_brick")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert soon(lambda: not Path(f"/proc/{done.stdout.strip()}").exists())
+
+
+def test_an_attachment_is_ended_when_the_process_that_made_it_has_gone(monkeypatch, tmp_path):
+    pytest.importorskip("os_brick")
+    lock = str(tmp_path / "lock")
+
+    def connect(_request):
+        fcntl.flock(os.open(lock, os.O_CREAT | os.O_RDWR), fcntl.LOCK_SH)
+        return {}, []
+
+    def disconnect(_request):
+        fcntl.flock(os.open(lock, os.O_RDWR), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return {}, []
+
+    def send_and_dawdle(*answer, send=brick._send):
+        send(*answer)
+        time.sleep(1)
+
+    monkeypatch.setattr(brick, "_ACTIONS", {"connect": connect, "disconnect": disconnect})
+    monkeypatch.setattr(brick, "_send", send_and_dawdle)
+    helper = brick_helper.Helper(PROGRAM)
+    helper._control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    helper._pid = os.getpid()
+    serving = threading.Thread(target=brick._Helper(control).serve)
+    serving.start()
+    try:
+        for action in ("connect", "disconnect"):
+            asked = brick_wire.Request(action, iqn="iqn.2026-11.test:one", portals=("[::1]:3260",))
+            assert helper.ask(asked) == ({}, [])
+    finally:
+        helper.close()
+        serving.join()
 
 
 def test_a_message_that_is_no_request_is_answered_with_a_refusal(helper, monkeypatch):
