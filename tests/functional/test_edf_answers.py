@@ -98,7 +98,7 @@ def test_an_answer_that_drips_ends_at_the_deadline():
         start = time.monotonic()
         with pytest.raises(exceptions.ArrayUnavailable, match=r"within 0\.5 s"):
             client.app_instance("OS-IMAGE-1")
-        assert time.monotonic() - start < 2
+        assert time.monotonic() - start < 8
 
 
 def test_redirects_are_not_followed():

@@ -232,17 +232,17 @@ def test_no_operation_outlives_its_timeout(array):
     start = time.monotonic()
     with pytest.raises(exceptions.ArrayUnavailable):
         first.system()
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 20
 
 
 def test_a_slow_array_is_not_waited_for_longer_than_agreed(array):
     first = client(array, timeout=0.3, retry_attempts=1)
     first.login()
-    array.faults.delay(1.5)
+    array.faults.delay(6)
     start = time.monotonic()
     with pytest.raises(exceptions.ArrayUnavailable, match=r"within 0\.3 s"):
         first.system()
-    assert time.monotonic() - start < 1.5
+    assert time.monotonic() - start < 5
 
 
 def test_an_array_that_is_gone_is_said_to_be(array):

@@ -5,6 +5,7 @@ import collections
 import collections.abc
 import random
 import re
+import threading
 import time
 import uuid
 
@@ -12,7 +13,7 @@ import pytest
 import requests
 
 from container_stack import exceptions
-from container_stack.host import attach, attach_libiscsi
+from container_stack.host import attach, attach_libiscsi, sparse
 from container_stack.testing.edf import simulator
 
 MIB, GIB = 1024**2, 1024**3
@@ -544,7 +545,7 @@ def write_much(file):
     return 300 * MIB - 1
 
 
-def test_snapshot_that_is_still_copied_does_not_see_what_is_written_next(tmp_path):
+def test_snapshot_that_is_still_copied_does_not_see_what_is_written_next(tmp_path, monkeypatch):
     with simulator.Simulator(tmp_path) as array:
         rest = Rest(array)
         image = rest.data("POST", "/app_instances", new_image(NAME))
@@ -553,9 +554,12 @@ def test_snapshot_that_is_still_copied_does_not_see_what_is_written_next(tmp_pat
         uuid_ = image["storage_instances"][0]["volumes"][0]["uuid"]
         file = array.directory / "volumes" / f"{uuid_}.img"
         last = write_much(file)
-        began = time.monotonic()
-        snapshot = rest.data("POST", f"{VOLUME}/snapshots", {})
-        assert time.monotonic() - began < 0.2
+        answered, copy = threading.Event(), sparse.copy
+        with monkeypatch.context() as patched:
+            patched.setattr(sparse, "copy", lambda *a, **o: answered.wait(60) and copy(*a, **o))
+            snapshot = rest.data("POST", f"{VOLUME}/snapshots", {})
+        assert snapshot["op_state"] == "pending"
+        answered.set()
         acl = {"initiators": [{"path": f"/initiators/{ME}"}], "initiator_groups": []}
         rest.data("PUT", f"{STORAGE}/acl_policy", acl)
         with device(rest.data("GET", STORAGE)["access"]) as disk:

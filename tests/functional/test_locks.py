@@ -91,7 +91,7 @@ def test_a_killed_holder_gives_way(object_locks, directory):
     waiting.start()
     assert not entered.wait(0.3), "it was held"
     holder.kill()
-    assert entered.wait(2)
+    assert entered.wait(20)
     waiting.join()
     holder.wait()
     holder.stdout.close()

@@ -111,7 +111,7 @@ def leftovers() -> list[str]:
 def leaving_nothing() -> Iterator[None]:
     yield
     # udev takes its time with names.
-    assert soon(lambda: leftovers() == [], 10), leftovers()
+    assert soon(lambda: leftovers() == []), leftovers()
 
 
 class TestTgt(attach_contract.AttachContract):
@@ -217,7 +217,7 @@ def test_a_host_that_is_not_on_the_access_list_is_refused(
     # tgt doesn't tell who isn't on its list that a target exists.
     with pytest.raises((exceptions.AccessDenied, exceptions.NotFound)):
         attacher.attach(target)
-    assert soon(lambda: leftovers() == [], 10)
+    assert soon(lambda: leftovers() == [])
     world.admit(target, ("iqn.2026-11.test:another2", attacher.initiator))
     attacher.attach(target).close()
 
@@ -241,7 +241,7 @@ def test_a_child_that_was_forked_meanwhile_keeps_no_target(tgt: TgtWorld) -> Non
             signal.pause()
             os._exit(0)
     try:
-        assert soon(lambda: leftovers() == [], 10)
+        assert soon(lambda: leftovers() == [])
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
@@ -311,7 +311,7 @@ def test_a_target_with_several_volumes_asks_for_a_number(lio: LioWorld) -> None:
     lio.add("two", 2 * MIB, target, 5)
     with pytest.raises(exceptions.InvalidRequest, match="LUN"):
         lio.attacher().attach(target)
-    assert soon(lambda: leftovers() == [], 10)
+    assert soon(lambda: leftovers() == [])
     for number, size in ((0, MIB), (5, 2 * MIB)):
         with lio.attacher().attach(dataclasses.replace(target, lun=number)) as device:
             assert device.size == size

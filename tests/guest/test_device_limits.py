@@ -98,18 +98,21 @@ def test_this_kernel_is_told_to_be_able_to() -> None:
 def test_what_a_container_writes_and_reads_is_held_until_the_limit_is_lifted(limited) -> None:
     assert limited.limit(bps=SPEED) == (0, "", "")
     assert f"rbps={SPEED} wbps={SPEED}" in limited.said()
-    assert limited.seconds(WRITE) > 1.2  # in the cache first: it counts as the container's
+    # In the cache first: it counts as the container's.
+    held = limited.seconds(WRITE)
+    assert held > 1.2
     assert limited.seconds(READ) > 1.2
     assert limited.limit() == (0, "", "")
     assert "bps" not in limited.said()
-    assert limited.seconds(WRITE) < 1.2
+    assert limited.seconds(WRITE) < held - 0.6
 
 
 def test_operations_are_counted_whatever_their_size(limited) -> None:
     assert limited.limit(iops=10) == (0, "", "")
-    assert limited.seconds(SELDOM) > 1.2
+    held = limited.seconds(SELDOM)
+    assert held > 1.2
     assert limited.limit() == (0, "", "")
-    assert limited.seconds(SELDOM) < 1.2
+    assert limited.seconds(SELDOM) < held - 0.6
 
 
 def test_another_containers_process_is_not_limited_in_its_place(limited) -> None:

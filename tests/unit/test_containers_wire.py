@@ -98,4 +98,4 @@ def test_deadline_holds_while_bytes_trickle_in() -> None:
         with pytest.raises(engine_wire.Overran):
             list(line.exchange(b""))
         stop.set()
-    assert 0.3 <= time.monotonic() - started < 2
+    assert 0.3 <= time.monotonic() - started < 10

@@ -418,7 +418,7 @@ def test_thousand_mounts_cost_a_restart_one_look(tmp_path):
     assert len(again.uses()) == 1001
     assert [step for step in seen if not step.startswith("backend start")] == []
     assert len(looks) == 1
-    assert took < 5
+    assert took < 30
     world.close()
 
 
