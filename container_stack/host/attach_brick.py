@@ -168,11 +168,11 @@ class _BrickDevice(attach.BlockDevice):
                 return
             self._closed = True
             self._free.wait_for(lambda: not self._users)
+        os.close(self._device)
         mine = os.getpid() == self._process
         if mine:
-            # A child that was forked meanwhile has it open too.
+            # A child that was forked meanwhile has a copy, which would keep the lock.
             fcntl.flock(self._holder, fcntl.LOCK_UN)
-        os.close(self._device)
         os.close(self._holder)
         if mine:
             self._detach()

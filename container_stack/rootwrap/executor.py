@@ -216,7 +216,8 @@ class _Client(rootwrap_client.Client):
     ) -> None:
         """Stop a daemon, unless it is the parent's of this forked process."""
         with contextlib.suppress(ChildProcessError):
-            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if process.returncode is None:
+                os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             rootwrap_client.Client._shutdown(process, manager)
 
     def _kill(self) -> None:

@@ -106,7 +106,6 @@ def test_it_goes_with_its_caller(tmp_path):
 
 
 def test_an_attachment_is_ended_when_the_process_that_made_it_has_gone(monkeypatch, tmp_path):
-    pytest.importorskip("os_brick")
     lock = str(tmp_path / "lock")
 
     def connect(_request):
@@ -121,6 +120,7 @@ def test_an_attachment_is_ended_when_the_process_that_made_it_has_gone(monkeypat
         send(*answer)
         time.sleep(1)
 
+    monkeypatch.setattr(brick.brick_target, "preload", lambda: None)
     monkeypatch.setattr(brick, "_ACTIONS", {"connect": connect, "disconnect": disconnect})
     monkeypatch.setattr(brick, "_send", send_and_dawdle)
     helper = brick_helper.Helper(PROGRAM)

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Privileged commands through real daemons: filters, deadlines, lost daemons and clients."""
 
-import atexit
 import contextlib
 import os
 import select
@@ -49,6 +48,16 @@ from container_stack.rootwrap import commands, executor
 command = commands.Command("test_work", "cs-tick {file:mountpoint} {milliseconds:size}")
 run = executor.Executor(sys.argv[1], state_dir=sys.argv[2])
 run.run(command, file=sys.argv[3], milliseconds=1000)
+"""
+
+FORKING_CLIENT = f"""{CLIENT}
+import os
+print("ran", flush=True)
+sys.stdin.readline()
+if not os.fork():
+    sys.exit()
+print("the child has ended:", os.wait()[1], flush=True)
+sys.stdin.readline()
 """
 
 
@@ -350,13 +359,16 @@ def test_a_forked_child_has_daemons_of_its_own_and_the_parents_live_on(run, lab)
     assert lab.daemons() == parents
 
 
-def test_a_forked_child_that_ends_leaves_the_parents_daemons_alone(run, lab):
-    run.run(WORK, file=lab.file("before"), milliseconds=1)
-    parents = lab.daemons()
-    # As sys.exit() does.
-    assert forked(atexit._run_exitfuncs) == 0
-    time.sleep(0.5)
-    assert lab.daemons() == parents
+def test_a_forked_child_that_ends_leaves_the_parents_daemons_alone(lab):
+    words = [sys.executable, "-c", FORKING_CLIENT, lab.helper, str(lab.state), lab.file("a")]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
+        assert client.stdout.readline() == b"ran\n"
+        parents = lab.daemons()
+        client.stdin.write(b"fork\n")
+        client.stdin.flush()
+        assert client.stdout.readline() == b"the child has ended: 0\n"
+        time.sleep(0.5)
+        assert lab.daemons() == parents != set()
 
 
 def test_a_child_that_is_forked_while_a_thread_starts_the_daemons_does_not_hang(lab):
