@@ -146,6 +146,22 @@ def refuse_bound(source: str) -> None:
             raise exceptions.Busy(f"The volume is mounted at {mount.path}; unmount it first.")
 
 
+def prune(path: str) -> None:
+    """Remove a directory and those below it, as far as nothing is in them or mounted on them.
+
+    Nobody waits for the disk when a mount point is removed, so a loss of power can bring it back
+    although its volume is gone for good. Whoever calls this keeps others from mounting there.
+    """
+    mounted = {mount.path for mount in mounts.below(path)}
+    found = []
+    for directory, names, _ in os.walk(mounts.resolve(path)):
+        names[:] = [name for name in names if os.path.join(directory, name) not in mounted]
+        found.append(directory)
+    for directory in reversed(found):
+        with contextlib.suppress(OSError):
+            os.rmdir(directory)
+
+
 def make_private(path: str) -> None:
     """Make a directory for its owner alone; idempotent."""
     os.makedirs(path, mode=0o700, exist_ok=True)

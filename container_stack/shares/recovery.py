@@ -40,8 +40,10 @@ class Recovery:
                 self._attempt(self._held.transfers.release, each.id, failed)
         half_made = [each.id for each in self._held.list() if _is_left(each)]
         finished = [each for each in half_made if self._attempt(self._finish, each, failed)]
-        finished.extend(self._held.servers.recover())
-        shares = [each.id for each in self._held.list()]
+        kept = self._held.list()
+        serving = frozenset(each.labels[volumes.SERVER] for each in kept)
+        finished.extend(self._held.servers.recover(serving))
+        shares = [each.id for each in kept]
         views = [each.id for each in self._snapshots.views()]
         with futures.ThreadPoolExecutor(WORKERS) as pool:
             pool.map(lambda each: self._attempt(self._recover, each, failed), shares)
@@ -76,6 +78,7 @@ class Recovery:
         with self._locks.hold(f"share-{volume_id}"), contextlib.suppress(exceptions.NotFound):
             volume = self._held.storage.get(volume_id)
             if volumes.is_settled(volume):
+                self._snapshots.prune(volume)
                 self.bring_back(volume)
 
     def _finish(self, volume_id: str) -> None:

@@ -2,11 +2,15 @@
 """What a share server has on this host, and how all of it goes: also what crashes leave."""
 
 import contextlib
+import logging
 import os
+from collections.abc import Collection
 
 from container_stack import exceptions
-from container_stack.host import containers, locks, records
+from container_stack.host import containers, locks, mount_points, records
 from container_stack.shares import directories, model, roster, wiring
+
+LOG = logging.getLogger(__name__)
 
 
 class Remains:
@@ -59,27 +63,27 @@ class Remains:
             self.remove(server.spec)
         return True
 
-    def sweep(self) -> None:
-        """Remove volumes and directories whose container is gone: a crash came between."""
+    def sweep(self, serving: Collection[str]) -> None:
+        """Remove volumes and directories whose container is gone: a crash came between.
+
+        :param serving: the ids of servers that have shares, whose users are kept for them.
+        """
         for volume in self._engine.list_volumes(self._roster.labels()):
             server_id = volume.labels["container_stack.id"]
             with self._locks.hold(f"server-{server_id}"):
-                if not self._engine.list(self._roster.labels(server_id)) and self._empty(server_id):
+                gone = not self._engine.list(self._roster.labels(server_id))
+                if gone and server_id not in serving:
                     self._remove_volume(server_id)
         self._wires.recover()
 
     def _remove_volume(self, server_id: str) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            os.rmdir(self.directory(server_id))
+        directory = self.directory(server_id)
+        mount_points.prune(directory)
+        if os.path.lexists(directory):
+            LOG.warning("Left %(path)s, in which is what no share put there", {"path": directory})
         self._changed.remove(server_id)
         # Made first and removed last: where it is, something may be left.
         self._engine.remove_volume(state_volume(server_id))
-
-    def _empty(self, server_id: str) -> bool:
-        try:
-            return not os.listdir(self.directory(server_id))
-        except FileNotFoundError:
-            return True
 
     def _still(self, server: model.Server) -> bool:
         """Tell whether nobody has finished the server since it was listed."""

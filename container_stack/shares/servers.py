@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from container_stack import exceptions
 from container_stack.host import containers, locks, records
@@ -157,11 +157,15 @@ class ShareServers:
         with self._locks.hold(f"server-{server_id}"):
             return self._started(self.get(server_id))
 
-    def recover(self) -> tuple[str, ...]:
-        """Remove what crashes left half-made or half-deleted; return the ids of those servers."""
+    def recover(self, serving: Collection[str]) -> tuple[str, ...]:
+        """Remove what crashes left half-made or half-deleted; return the ids of those servers.
+
+        :param serving: the ids of servers that have shares: of such a server the users are kept
+            even if its container is gone.
+        """
         half_made = [each for each in self.list() if each.state in roster.HALF_MADE]
         removed = [each.id for each in half_made if self._remains.undo(each, wait=True)]
-        self._remains.sweep()
+        self._remains.sweep(serving)
         return tuple(removed)
 
     def keep(self) -> None:

@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from container_stack import exceptions
-from container_stack.host import locks, storage
+from container_stack.host import locks, mount_points, storage
 from container_stack.shares import model, protocol, protocols, volumes
 
 LOG = logging.getLogger(__name__)
@@ -174,6 +174,13 @@ class ShareSnapshots:
             else:
                 self._remove(volume, snapshot_id)
 
+    def prune(self, volume: storage.Volume) -> None:
+        """Remove previous versions that a loss of power brought back, empty, from before.
+
+        The caller holds the share's lock.
+        """
+        mount_points.prune(self._past(volume))
+
     @contextlib.contextmanager
     def _of(self, share_id: str, volume: storage.Volume | None = None) -> Iterator[storage.Volume]:
         with self._locks.hold(f"share-{share_id}"):
@@ -223,14 +230,15 @@ class ShareSnapshots:
             self._remove(volume, found.id)
 
     def _remove(self, volume: storage.Volume, snapshot_id: str) -> None:
+        filesystems = self._held.filesystems
         self._held.withdraw(volume, snapshot_id)
         self._storage.set_labels(snapshot_id, {volumes.STATE: volumes.DELETING})
         device = self._storage.activate(snapshot_id)
         self._held.lift(volume, device)
-        for path in self._held.filesystems.mount_points(device):
-            self._held.filesystems.unmount(path)
-        with contextlib.suppress(OSError):
-            os.rmdir(self._past(volume))
+        # Also where it isn't mounted any more: a crash came before the directory was removed.
+        for path in {self._path(volume, snapshot_id), *filesystems.mount_points(device)}:
+            filesystems.unmount(path)
+        self.prune(volume)
         self._storage.delete(snapshot_id)
 
     def _mount(self, volume: storage.Volume, found: storage.Snapshot) -> None:
@@ -241,12 +249,17 @@ class ShareSnapshots:
         self._held.limit(volume)
 
     def _paths(self, volume: storage.Volume, found: storage.Snapshot) -> Iterator[str]:
-        yield os.path.join(self._held.servers.directory(volume.labels[volumes.SERVER]), found.id)
+        yield self._path(volume, found.id)
         if self._previous_versions:
             os.makedirs(self._past(volume), exist_ok=True)
             # Clients list it.
             os.chmod(self._past(volume), 0o755)  # noqa: S103
             yield os.path.join(self._past(volume), found.created_at.strftime(_STAMP))
+
+    def _path(self, volume: storage.Volume, snapshot_id: str) -> str:
+        return os.path.join(
+            self._held.servers.directory(volume.labels[volumes.SERVER]), snapshot_id
+        )
 
     def _past(self, volume: storage.Volume) -> str:
         return f"{self._held.path(volume)}.past"

@@ -75,6 +75,7 @@ class Host:
             "loop devices": len(self.loop_devices()),
             "files": sum(len(_lasting(files)) for _, _, files in os.walk(self.state_dir)),
             "directories": len(list((self.state_dir / "mounts" / "shares").glob("*"))),
+            "mount points": len(list((self.state_dir / "mounts" / "shares").glob("*/*"))),
         }
 
     def loop_devices(self) -> list[str]:
@@ -122,8 +123,8 @@ def _lasting(files: list[str]) -> list[str]:
 
 def nothing() -> dict[str, int]:
     """Return the counts of a host on which nothing is left."""
-    kinds = ("containers", "networks", "volumes", "mounts", "loop devices", "files", "directories")
-    return dict.fromkeys(kinds, 0)
+    kinds = ["containers", "networks", "volumes", "mounts", "loop devices", "files"]
+    return dict.fromkeys([*kinds, "directories", "mount points"], 0)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 """A share's whole life with a real client, and what must be true when something goes wrong."""
 
 import dataclasses
+import logging
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -138,6 +139,52 @@ def test_reboot_brings_back_address_files_rules_and_passwords(host, shares, serv
     client = Client(address(share), "share-1", "alice", password)
     assert client.open("kept", write=False).read(4) == b"kept"
     client.close()
+
+
+def test_mount_points_that_a_loss_of_power_brought_back_go_with_their_server(host, shares, server):
+    directory = Path(shares.servers.directory(server.id))
+    shares.create("share-1", server.id, shares_host.SMALL)
+    shares.delete("share-1")
+    # The disk hadn't been told yet.
+    (directory / "share-1").mkdir(0o700)
+    (directory / "share-1.past" / "2026.11.23-01.07.10").mkdir(0o700, parents=True)
+    host.power_off()
+
+    again = host.service()
+    assert again.recover() == model.Health()
+    again.delete_server(server.id)
+    assert host.things() == shares_host.nothing()
+
+
+def test_server_that_was_half_deleted_goes_whatever_a_loss_of_power_brought_back(
+    host, shares, server
+):
+    # All but what is removed last.
+    containers.Engine().remove(server.container_id)
+    Path(shares.servers.directory(server.id), "share-1").mkdir(0o700)
+    shares.recover()
+    assert host.things() == shares_host.nothing()
+
+
+def test_users_of_a_server_with_shares_are_kept_without_its_container(host, shares, server):
+    shares.create("share-1", server.id, shares_host.SMALL)
+    containers.Engine().remove(server.container_id)
+    host.power_off()
+    host.service().recover()
+    assert host.things()["volumes"] == 1
+
+
+def test_files_that_are_nobodys_are_left_and_named_when_their_server_goes(
+    host, shares, server, caplog
+):
+    file = Path(shares.servers.directory(server.id), "notes", "by-hand")
+    file.parent.mkdir()
+    file.write_text("kept")
+    with caplog.at_level(logging.WARNING):
+        shares.delete_server(server.id)
+    assert str(file.parents[1]) in caplog.text
+    assert file.read_text() == "kept"
+    assert host.things()["volumes"] == 0
 
 
 def test_share_whose_volume_is_not_mounted_takes_no_files(host, shares, server):

@@ -142,6 +142,7 @@ def check_whole(host: shares_host.Host, shares: service.ShareService) -> None:
         "loop devices": kept,
         "files": 2 * kept,
         "directories": servers,
+        "mount points": kept,
     }
 
 

@@ -104,3 +104,33 @@ def test_whenever_it_is_killed_the_next_start_keeps_promises_and_leaves_no_orpha
         assert host.things() == before, f"killed at step {step}"
         said.write_text("")
     assert said.read_text().split() == ["snapshot", "rules", "share", "reverted", "deleted"]
+
+
+def test_power_may_go_while_a_snapshot_is_removed(host):
+    engine, run = containers.Engine(), host.new_executor()
+    shares = host.service(engine, run)
+    shares.recover()
+    server = shares.create_server(host.spec())
+    shares.create("share-1", server.id, shares_host.SMALL)
+    before = host.things()
+    shares.snapshots.create("share-1", "snap-1")
+    shares.snapshots.set_rules("snap-1", [ALICE])
+
+    def action() -> None:
+        host.service(containers.Engine(), run).snapshots.delete("snap-1")
+
+    steps = 0
+    for step in kill_steps.kills(run, action, every=2):
+        host.power_off()
+        shares = host.service(engine, run)
+        assert shares.recover().failed == {}, f"killed at step {step}"
+        # Each has one: the share, and of a snapshot its view and the directory of what was before.
+        found = host.things()
+        assert found["mount points"] == found["mounts"], f"killed at step {step}"
+        if not shares.snapshots.list("share-1"):
+            assert found == before, f"killed at step {step}"
+            shares.snapshots.create("share-1", "snap-1")
+        shares.snapshots.set_rules("snap-1", [ALICE])
+        steps += 1
+    assert steps > 5, "removing has more steps than this; were they counted?"
+    assert host.things() == before

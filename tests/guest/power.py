@@ -45,23 +45,29 @@ def live(directory: Path) -> None:
         with host.mounted("share-1", key) as point:
             threading.Thread(target=write, args=(point / "log", directory), daemon=True).start()
             while True:
-                for word, action in operations(shares).items():
+                for word, action in operations(shares, directory).items():
                     say(directory / "doing", word)
                     action()
-                    say(directory / "done", word)
 
 
-def operations(shares: service.ShareService) -> Mapping[str, Callable[[], object]]:
+def operations(shares: service.ShareService, directory: Path) -> Mapping[str, Callable[[], object]]:
     """Return what is done again and again, in this order."""
     size = shares.get("share-1").size + 16 * MIB
     return {
+        "allow": lambda: say(directory / "bob", allow_bob(shares)),
         "extend": lambda: shares.extend("share-1", size),
         "snapshot": lambda: shares.snapshots.create("share-1", "snap-1"),
         "rule": lambda: shares.snapshots.set_rules("snap-1", [share_host.ALICE]),
         "clone": lambda: shares.create("share-2", "server-1", size, snapshot_id="snap-1"),
         "delete": lambda: shares.delete("share-2"),
         "forget": lambda: shares.snapshots.delete("snap-1"),
+        "deny": lambda: shares.set_rules("share-1", [share_host.ALICE]),
     }
+
+
+def allow_bob(shares: service.ShareService) -> str:
+    """Let him in as well, and return his password."""
+    return shares.set_rules("share-1", [share_host.ALICE, share_host.BOB])["bob"]
 
 
 def write(path: Path, directory: Path) -> None:
@@ -85,10 +91,15 @@ def look(directory: Path) -> None:
         with host.mounted("share-1", key) as point:
             data = (point / "log").read_bytes()
             (point / "later").write_bytes(b"rain")
+        changing = (directory / "doing").read_text() in ("allow", "deny")
+        bobs = allow_bob(shares) if changing else (directory / "bob").read_text()
+        with host.mounted("share-1", bobs, user="bob") as point:
+            (point / "later").read_bytes()
         acknowledged = map(int, (directory / "acknowledged").read_text().split())
         lost = [n for n in acknowledged if data[n * SIZE :][:SIZE] != record(n)]
         host.clear(shares)
         left = sorted(host.volumes() - {"state", "pool"})
+        left.extend(sorted(map(str, (_TOP / "state" / "mounts" / "shares").iterdir())))
     say(directory / "found", json.dumps({"failed": failed, "lost": lost, "left": left}))
 
 

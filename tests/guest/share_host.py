@@ -20,7 +20,7 @@ from . import share_server, volume_groups
 #: The first three bytes of the server's network.
 NET = "10.231.80"
 IMAGE = "cstest-samba"
-ALICE = cifs.Rule("user", "alice")
+ALICE, BOB = cifs.Rule("user", "alice"), cifs.Rule("user", "bob")
 
 
 class ShareHost:
@@ -60,14 +60,16 @@ class ShareHost:
         return model.ServerSpec("server-1", subnet, f"{NET}.10")
 
     @contextlib.contextmanager
-    def mounted(self, share: str, key: str, options: str = "") -> Iterator[Path]:
-        """Mount a share as alice, where the kernel of this host is the client.
+    def mounted(
+        self, share: str, key: str, options: str = "", *, user: str = "alice"
+    ) -> Iterator[Path]:
+        """Mount a share, where the kernel of this host is the client.
 
         :raises OSError: the server refused.
         """
         point = self._clients / uuid.uuid4().hex[:8]
         point.mkdir()
-        login = f"ip={NET}.10,vers=3.1.1,seal,nosharesock,actimeo=0,username=alice,password={key}"
+        login = f"ip={NET}.10,vers=3.1.1,seal,nosharesock,actimeo=0,username={user},password={key}"
         words = ["nsenter", f"--net=/proc/{self.engine.pid}/ns/net", "mount", "-i", "-t", "cifs"]
         words += ["-o", f"{login}{options}", f"//{NET}.10/{share}", str(point)]
         done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)

@@ -18,7 +18,7 @@ from acceptance import process
 from acceptance.faults import test_kills
 
 _CHECKOUT = Path(__file__).parents[3]
-_OPERATIONS = ("extend", "snapshot", "rule", "clone", "delete", "forget")
+_OPERATIONS = ("allow", "extend", "snapshot", "rule", "clone", "delete", "forget", "deny")
 
 
 def test_after_a_loss_of_power_all_is_there_that_was_acknowledged(tmp_path: Path) -> None:
