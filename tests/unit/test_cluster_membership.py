@@ -177,6 +177,21 @@ def test_a_daemon_that_came_since_is_not_killed(
     assert look(file, end) is False, "there is a daemon to guard"
 
 
+def test_a_daemon_that_came_since_and_has_the_same_number_is_not_killed(
+    file: record.File, daemon: subprocess.Popen[bytes]
+) -> None:
+    class Seat(record.Seat):
+        def process(self) -> int:
+            file.write(record.Record(process=daemon.pid))
+            return super().process()
+
+    file.write(held(until=clock.now(), process=daemon.pid))
+    end = Ending()
+    guard.Guard(file, Seat(file.directory), end).look()  # type: ignore[arg-type]
+    assert daemon.poll() is None
+    assert end.ended == 1
+
+
 def test_the_guard_doesnt_give_up(file: record.File) -> None:
     end = Ending()
     end.fails = 3
@@ -217,8 +232,18 @@ class Noting:
         self.seen.append(self._file.read().standing)
 
 
-def test_who_comes_back_gives_his_guard_something_to_guard(file: record.File) -> None:
-    file.write(held(standing=record.Standing.LEFT))
+@pytest.mark.parametrize(
+    "before",
+    [
+        {"standing": record.Standing.LEFT},
+        # He has the number of one who was late, as after a new start of a container.
+        {"until": 0, "process": os.getpid()},
+    ],
+)
+def test_who_comes_back_gives_his_guard_nobody_but_him_to_guard(
+    file: record.File, before: dict[str, object]
+) -> None:
+    file.write(held(**before))
     end, noting = Ending(), Noting(file)
     end.paths = []
     member = membership.Membership(
@@ -233,6 +258,7 @@ def test_who_comes_back_gives_his_guard_something_to_guard(file: record.File) ->
     member.check()
     member.stop(idle=True)
     assert noting.seen
+    assert noting.seen[0] is record.Standing.OUT
     assert record.Standing.LEFT not in noting.seen
     assert file.read().standing is record.Standing.LEFT
 

@@ -52,7 +52,7 @@ class Guard:
             return False
         if found.held:
             LOG.error("The lease wasn't renewed in time; ending all use of volumes")
-            self._end_daemon(found.process)
+            self._end_daemon(found)
         elif not self._ending.used():
             return found.standing is record.Standing.LEFT or not self._seat.process()
         return self._end(found)
@@ -68,15 +68,17 @@ class Guard:
             self._file.write(dataclasses.replace(found, standing=record.Standing.OUT))
         return False
 
-    def _end_daemon(self, process: int) -> None:
+    def _end_daemon(self, found: record.Record) -> None:
         """Kill the daemon that wrote the record, if it lives."""
+        process = found.process
         with contextlib.suppress(ProcessLookupError):
             if not process or self._seat.process() != process:
                 return
-            # Its number could become another's between the look and the kill, but not so.
+            # Its number could become another's between the look and the kill, but not so: who
+            # takes the seat writes a record of his own.
             handle = os.pidfd_open(process)
             try:
-                if self._seat.process() == process:
+                if self._seat.process() == process and self._file.read() == found:
                     LOG.error("Killing the daemon, process %(pid)d", {"pid": process})
                     signal.pidfd_send_signal(handle, signal.SIGKILL)
             finally:

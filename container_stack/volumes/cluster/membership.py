@@ -105,8 +105,9 @@ class Membership:
             self._write(record.Standing.HELD)
             LOG.info("Going on with the lease of node %(node)s", {"node": self.node_id})
             self._resume()
-        elif found.standing is record.Standing.LEFT:
-            # Else a guard would find nothing to guard, and end as it begins.
+        else:
+            # Else a guard would find nothing to guard, and end as it begins; or it would find a
+            # daemon that is late, whose number may be ours by now: in a container it mostly is.
             self._write(record.Standing.OUT)
         self._guard.ensure()
         for task in (self._watch, self._live):
